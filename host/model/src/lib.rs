@@ -1,0 +1,37 @@
+//! Pure data of the gateway: listeners, hostnames, routes (match and find), filters, backends, snapshot.
+//!
+//! ```text
+//!   Snapshot ── Listener (bound address) ── ListenerHost (hostname) ── RouteTable ── RouteEntry ── Rule
+//!                                                                                                  │ Filter… ── FilterSpec
+//!                                                                                                  └ WeightedBackend ── Backend
+//! ```
+//!
+//! Knows `http` and plain data only: no sockets, no clock, no wasm, no Kubernetes. Everything here can be built by hand in a test.
+
+mod backend;
+mod filter;
+mod head;
+mod hostname;
+pub mod path;
+mod route;
+mod rule;
+mod snapshot;
+
+pub use backend::{
+    Backend, BackendProtocol, BackendTls, Certificate, Endpoint, LoadBalancer, SubjectAltName,
+    Trust,
+};
+pub use filter::{
+    Capability, Config, FailureCause, FailurePolicies, FailurePolicy, FilterId, FilterLimits,
+    FilterMode, FilterSpec, FilterVerdict, FilterVerdicts, Isolation, ModuleSource, VmSpec,
+};
+pub use head::{RequestHead, ResponseHead, strip_port};
+pub use hostname::{HostMap, HostPattern, Labels};
+pub use route::{
+    Age, PathMatch, Pattern, Precedence, RouteEntry, RouteMatch, RouteQuery, RouteTable, ValueMatch,
+};
+pub use rule::{
+    BackendTarget, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Retry, Rule, RuleOrigin,
+    Timeouts, UrlRewrite, WeightedBackend,
+};
+pub use snapshot::{Listener, ListenerHost, ListenerTls, Protocol, Snapshot};
