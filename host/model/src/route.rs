@@ -214,6 +214,26 @@ impl PathMatch {
     }
 }
 
+impl fmt::Display for PathMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => write!(f, "exactly {path}"),
+            Self::Prefix(path) if path.is_empty() => f.write_str("below /"),
+            Self::Prefix(path) => write!(f, "{path} or below"),
+            Self::Regex(pattern) => write!(f, "like {}", pattern.source),
+        }
+    }
+}
+
+impl fmt::Display for ValueMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(value) => write!(f, "{value:?}"),
+            Self::Regex(pattern) => write!(f, "like {}", pattern.source),
+        }
+    }
+}
+
 impl ValueMatch {
     fn matches(&self, value: &str) -> bool {
         match self {
@@ -239,6 +259,24 @@ impl RouteMatch {
     /// Whether the request is meant.
     pub fn matches(&self, query: &RouteQuery<'_>) -> bool {
         self.path.matches(&query.path) && self.matches_beside_path(query)
+    }
+
+    /// The first condition that does not hold, for people who ask why; `None` if all hold.
+    pub fn first_mismatch(&self, query: &RouteQuery<'_>) -> Option<String> {
+        let head = query.head;
+        if !self.path.matches(&query.path) {
+            return Some(format!("path {:?} is not {}", query.path, self.path));
+        }
+        if let Some(method) = self.method.as_ref().filter(|method| **method != head.method) {
+            return Some(format!("method {} is not {method}", head.method));
+        }
+        let header = self.headers.iter().find(|(name, expected)| !header_matches(head, name, expected));
+        if let Some((name, expected)) = header {
+            return Some(format!("header {name} is not {expected}"));
+        }
+        let pairs = head.path.query().unwrap_or_default();
+        let parameter = self.query.iter().find(|one| !query_matches(pairs, std::slice::from_ref(*one)));
+        parameter.map(|(name, expected)| format!("query parameter {name} is not {expected}"))
     }
 
     /// The conditions that the table has not already asked.

@@ -216,6 +216,17 @@ impl Filter {
     }
 }
 
+impl std::fmt::Display for RuleOrigin {
+    /// `HTTPRoute shop/web rule 0`, or the rule's name in place of its index.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{} rule ", self.kind, self.namespace, self.name)?;
+        match &self.rule {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{}", self.index),
+        }
+    }
+}
+
 fn filter_name<S: Serializer>(spec: &Arc<FilterSpec>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&spec.id)
 }

@@ -1,1 +1,17 @@
-//! placeholder
+//! Modules of filters: fetched, verified, compiled and tried once, off the request path. What that taught comes back as data.
+//!
+//! ```text
+//!   FilterSpec ──► source (bytes) ──► digest ──► compile (once per digest) ──► trial start and configure ──► Loaded, verdict
+//! ```
+//!
+//! Each filter loads by itself: a source that is slow or gone delays its own filter and no other. A new version that fails
+//! leaves the last good one in place, and is tried again with growing pauses for ever.
+
+mod compile;
+mod load;
+mod loader;
+mod source;
+
+pub use load::Loaded;
+pub use loader::{Loader, State};
+pub use source::SourceError;

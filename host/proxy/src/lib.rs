@@ -1,1 +1,42 @@
-//! placeholder
+//! The data plane: accept, TLS, HTTP/1 and HTTP/2, filter chain, upstreams, drain, access log.
+//!
+//! ```text
+//!   Proxy (control side) ── publish ──► Worker (thread) ── Connection ── Stream (exchange) ── Chain ── upstream
+//! ```
+//!
+//! A request's way is the story of `exchange.rs`; the strict reading of its head is `check.rs`; every answer that the host makes
+//! itself is in `error.rs`. Workers share nothing but the published state.
+
+mod access_log;
+mod attributes;
+mod body;
+mod callout;
+mod chain;
+mod check;
+mod config;
+mod connection;
+mod error;
+mod exchange;
+mod filtered;
+mod forward;
+mod forwarded;
+mod local;
+mod metrics;
+mod native;
+mod plugin;
+mod proxy;
+mod publish;
+mod request;
+mod response;
+mod sockets;
+mod stream;
+mod tls;
+mod upgrade;
+mod upstream;
+mod worker;
+
+pub use access_log::{AccessLog, AccessLogWriter};
+pub use config::{Limits, ProxyConfig, Trust};
+pub use plugin::{Plugin, PluginStats};
+pub use proxy::{BindError, Proxy};
+pub use publish::FilterState;

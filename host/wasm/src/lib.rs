@@ -1,1 +1,54 @@
-//! placeholder
+//! The proxy-wasm host on wasmtime, without any I/O: bytes in, actions and effects out.
+//!
+//! ```text
+//!   Engine (process) ─ compile ─► Module (digest) ─ start ─► Vm (worker and key) ─ add_root ─► root context (plugin)
+//!                                                             └─ create_stream ─► stream context (request and plugin)
+//!
+//!   data plane:  attach(StreamIo) → call(Callback) → Action, effects() → perform them → … → call(Log), call(Done), delete_stream
+//! ```
+//!
+//! Calls are synchronous and short: hostcalls never block, what takes time comes back as an [`Effect`]. A guest is bounded in
+//! CPU time, memory, contexts, pending calls, log lines and whatever else it could make the host keep. A trap, a passed
+//! deadline or a lack of memory kills its [`Vm`] and nothing else.
+//!
+//! The ABI is the one of Envoy, statuses included: SDKs panic on those that they do not expect. Where Envoy is unsafe, this
+//! host is not: see the notes at the hostcalls.
+//!
+//! A thread that calls into a VM needs 2 MiB of stack: guests may use one.
+
+mod action;
+mod config;
+mod contexts;
+mod cpu;
+mod effect;
+mod engine;
+mod exports;
+mod failure;
+mod guest;
+mod guest_log;
+mod headers;
+mod host;
+mod hostcalls;
+mod limits;
+mod module;
+mod pairs;
+mod property;
+mod protobuf;
+mod shared;
+mod status;
+mod stream;
+mod ticker;
+mod vm;
+mod wasi;
+
+pub use action::{Action, Callback, Direction};
+pub use config::{Capabilities, Limits, PluginConfig, VmConfig};
+pub use effect::{ContextId, Effect, GrpcTarget, HttpCallResponse, LocalReply, RootId, VmId};
+pub use engine::Engine;
+pub use failure::{Cause, EngineError, Failure, LoadError};
+pub use module::{AbiVersion, Callbacks, Module};
+pub use shared::{Histogram, MetricSample, MetricValue, Shared};
+pub use stream::{
+    Attributes, ConnectionAttributes, FilterState, PseudoSet, StreamIo, TlsAttributes, UpstreamAttributes,
+};
+pub use vm::Vm;

@@ -1,0 +1,340 @@
+//! From a reference to a Service to a backend: grants, ports, protocol, TLS, endpoints.
+
+use std::sync::Arc;
+
+use tidegate_model::{Backend, BackendProtocol, BackendTls, Certificate, Endpoint, LoadBalancer};
+
+use super::context::Context;
+use super::grants::{Referent, Referrer, remedy};
+use super::problem::Problem;
+use super::{backend_tls, endpoints};
+use crate::api::core::{IntOrString, Service, ServicePort};
+use crate::api::reference::BackendObjectReference;
+
+/// Which port of a Service is meant.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PortName<'a> {
+    /// `port`
+    Number(u16),
+    /// `name`, as Ingress allows it.
+    #[allow(
+        dead_code,
+        reason = "routes of the Gateway API name ports by number only"
+    )]
+    Name(&'a str),
+}
+
+/// What the referrer speaks to its backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    /// HTTP: the Service's `appProtocol` decides on the version.
+    Http,
+    /// gRPC: HTTP/2.
+    Grpc,
+}
+
+/// A wish for a Service's port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    /// Who asks; across namespaces a grant is needed.
+    pub(super) from: Referrer<'a>,
+    /// The Service's namespace.
+    pub(super) namespace: &'a str,
+    /// The Service's name.
+    pub(super) name: &'a str,
+    /// Its port.
+    pub(super) port: PortName<'a>,
+    /// What will be spoken.
+    pub(super) speaks: Speaks,
+    /// What the gateway presents itself with over TLS.
+    pub(super) client_certificate: Option<&'a Arc<Certificate>>,
+}
+
+/// What `appProtocol` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AppProtocol {
+    Http1,
+    Http2,
+    /// TLS in any form: a BackendTLSPolicy has to say whom to trust.
+    Tls,
+    Unsupported,
+}
+
+impl Context<'_> {
+    /// The backend of a `backendRef`, known to the snapshot.
+    ///
+    /// # Errors
+    /// Why it cannot be reached, for condition `ResolvedRefs`.
+    pub(super) fn route_backend(
+        &mut self,
+        from: Referrer<'_>,
+        reference: &BackendObjectReference,
+        speaks: Speaks,
+        client_certificate: Option<&Arc<Certificate>>,
+    ) -> Result<Arc<Backend>, Problem> {
+        if !reference.group.is_empty() || reference.kind != "Service" {
+            return Err(Problem {
+                reason: "InvalidKind",
+                message: format!(
+                    "{} {:?} of group {:?} cannot be a backend: refer to a Service of the core group",
+                    reference.kind, reference.name, reference.group
+                ),
+            });
+        }
+        let namespace = reference.namespace.as_deref().unwrap_or(from.namespace);
+        let Some(port) = reference.port else {
+            return Err(Problem {
+                reason: "BackendNotFound",
+                message: format!(
+                    "Service {namespace}/{} is referred to without port: give the Service's port",
+                    reference.name
+                ),
+            });
+        };
+        let backend = self.backend(&Wanted {
+            from,
+            namespace,
+            name: &reference.name,
+            port: PortName::Number(port),
+            speaks,
+            client_certificate,
+        })?;
+        Ok(self.backends.intern(backend))
+    }
+
+    /// The backend behind a Service's port, not yet interned: callers may refine it (and then its key) and hand it to
+    /// `self.backends.intern`.
+    ///
+    /// # Errors
+    /// Why it cannot be reached, for condition `ResolvedRefs`.
+    pub(super) fn backend(&mut self, wanted: &Wanted<'_>) -> Result<Backend, Problem> {
+        let (namespace, name) = (wanted.namespace, wanted.name);
+        let to = Referent {
+            group: "",
+            kind: "Service",
+            namespace,
+            name,
+        };
+        // Before existence: whoever has no grant must not learn what exists.
+        if !self.grants.permit(wanted.from, to) {
+            return Err(Problem {
+                reason: "RefNotPermitted",
+                message: format!(
+                    "no ReferenceGrant allows {} in namespace {} to refer to Service {namespace}/{name}: {}",
+                    wanted.from.kind,
+                    wanted.from.namespace,
+                    remedy(wanted.from, to)
+                ),
+            });
+        }
+        let Some(service) = self.service(namespace, name) else {
+            return Err(Problem {
+                reason: "BackendNotFound",
+                message: format!(
+                    "Service {namespace}/{name} does not exist: create it or correct the reference"
+                ),
+            });
+        };
+        if service.spec.type_.as_deref() == Some("ExternalName") {
+            return self.external_backend(service, wanted);
+        }
+        let port = find_port(service, wanted.port)?;
+        let port_name = port.name.clone().unwrap_or_default();
+        self.service_uses
+            .insert((namespace.to_owned(), name.to_owned(), port_name.clone()));
+        let (protocol, tls) = self.spoken(service, port, wanted)?;
+        let slices = self.slices(&service.key());
+        let found = endpoints::find(slices, &port_name, self.options.standalone);
+        for refused in found.refused {
+            self.statuses.of(service).warn(refused);
+        }
+        Ok(finish(service, port.port, protocol, tls, found.endpoints))
+    }
+
+    fn external_backend(
+        &mut self,
+        service: &Service,
+        wanted: &Wanted<'_>,
+    ) -> Result<Backend, Problem> {
+        let name = service.key();
+        if !self.options.external_names() {
+            return Err(Problem {
+                reason: "InvalidKind",
+                message: format!(
+                    "Service {name} is of type ExternalName, which may lead anywhere and is off in a cluster (CVE-2021-25740): use a Service with endpoints, or start the gateway with --allow-external-name"
+                ),
+            });
+        }
+        let listed = find_port(service, wanted.port).ok();
+        let number = match (listed, wanted.port) {
+            (Some(port), _) => port.port,
+            // An ExternalName Service need not list ports.
+            (None, PortName::Number(number)) => i32::from(number),
+            (None, PortName::Name(port)) => {
+                return Err(no_port(service, &format!("named {port:?}")));
+            }
+        };
+        let target = match listed.and_then(|port| port.target_port.as_ref()) {
+            Some(IntOrString::Int(target)) => *target,
+            _ => number,
+        };
+        let port_name = listed
+            .and_then(|port| port.name.clone())
+            .unwrap_or_default();
+        self.service_uses.insert((
+            wanted.namespace.to_owned(),
+            wanted.name.to_owned(),
+            port_name,
+        ));
+        let synthetic = ServicePort::default();
+        let (protocol, tls) = self.spoken(service, listed.unwrap_or(&synthetic), wanted)?;
+        let target = u16::try_from(target).map_err(|_| no_port(service, &format!("{target}")))?;
+        let host = service.spec.external_name.as_deref().unwrap_or_default();
+        let endpoint =
+            endpoints::external(host, target, self.options.standalone).map_err(|why| Problem {
+                reason: "BackendNotFound",
+                message: format!("Service {name}, spec.externalName: {why}"),
+            })?;
+        Ok(finish(service, number, protocol, tls, vec![endpoint]))
+    }
+
+    /// The version of HTTP and the TLS towards a port: what the referrer speaks, what the Service says, what a
+    /// BackendTLSPolicy demands.
+    fn spoken(
+        &mut self,
+        service: &Service,
+        port: &ServicePort,
+        wanted: &Wanted<'_>,
+    ) -> Result<(BackendProtocol, Option<BackendTls>), Problem> {
+        let name = service.key();
+        let stated = port.app_protocol.as_deref();
+        let app = app_protocol(stated);
+        let unsupported = |why: &str| Problem {
+            reason: "UnsupportedProtocol",
+            message: format!(
+                "Service {name}, port {}: appProtocol {:?} {why}",
+                port.port,
+                stated.unwrap_or_default()
+            ),
+        };
+        if app == AppProtocol::Unsupported {
+            return Err(unsupported(
+                "is not supported: use kubernetes.io/h2c, kubernetes.io/ws, kubernetes.io/wss, http, https or none",
+            ));
+        }
+        if wanted.speaks == Speaks::Grpc
+            && matches!(stated, Some("kubernetes.io/ws" | "kubernetes.io/wss"))
+        {
+            return Err(unsupported(
+                "does not carry gRPC: use kubernetes.io/h2c or none, or refer to the Service from an HTTPRoute",
+            ));
+        }
+        let tls = backend_tls::find(self, service, port, wanted.client_certificate)?;
+        if app == AppProtocol::Tls && tls.is_none() {
+            return Err(unsupported(
+                "asks for TLS, but no BackendTLSPolicy says whom to trust: create a BackendTLSPolicy for the Service",
+            ));
+        }
+        let protocol = if wanted.speaks == Speaks::Grpc || app == AppProtocol::Http2 {
+            BackendProtocol::Http2
+        } else {
+            BackendProtocol::Http1
+        };
+        Ok((protocol, tls))
+    }
+}
+
+fn finish(
+    service: &Service,
+    port: i32,
+    protocol: BackendProtocol,
+    tls: Option<BackendTls>,
+    endpoints: Vec<Endpoint>,
+) -> Backend {
+    let mut key = format!("{}:{port}", service.key());
+    if protocol == BackendProtocol::Http2 {
+        key.push_str("+h2c");
+    }
+    if let Some(tls) = &tls {
+        key.push_str("+tls");
+        if let Some(certificate) = &tls.client_certificate {
+            // Another identity is another backend: connections must not be shared.
+            key.push('@');
+            key.push_str(&certificate.name);
+        }
+    }
+    Backend {
+        slot: 0,
+        key: key.into(),
+        protocol,
+        tls,
+        endpoints,
+        load_balancer: LoadBalancer::default(),
+        connect_timeout: None,
+    }
+}
+
+fn find_port<'s>(service: &'s Service, wanted: PortName<'_>) -> Result<&'s ServicePort, Problem> {
+    let ports = service.spec.ports.as_deref().unwrap_or_default();
+    let mut same = ports.iter().filter(|port| match wanted {
+        PortName::Number(number) => port.port == i32::from(number),
+        PortName::Name(name) => port.name.as_deref() == Some(name),
+    });
+    let is_tcp = |port: &&ServicePort| port.protocol.as_deref().unwrap_or("TCP") == "TCP";
+    let Some(first) = same.clone().next() else {
+        let what = match wanted {
+            PortName::Number(number) => number.to_string(),
+            PortName::Name(name) => format!("named {name:?}"),
+        };
+        return Err(no_port(service, &what));
+    };
+    // One number may stand for TCP and UDP both.
+    same.find(is_tcp).ok_or_else(|| Problem {
+        reason: "UnsupportedProtocol",
+        message: format!(
+            "Service {}, port {}: protocol {} does not carry HTTP; refer to a TCP port",
+            service.key(),
+            first.port,
+            first.protocol.as_deref().unwrap_or_default()
+        ),
+    })
+}
+
+fn no_port(service: &Service, wanted: &str) -> Problem {
+    let ports: Vec<String> = service
+        .spec
+        .ports
+        .iter()
+        .flatten()
+        .map(|port| match &port.name {
+            Some(name) => format!("{} ({name})", port.port),
+            None => port.port.to_string(),
+        })
+        .collect();
+    Problem {
+        reason: "BackendNotFound",
+        message: format!(
+            "Service {} has no port {wanted}; its ports are {}",
+            service.key(),
+            if ports.is_empty() {
+                "none".to_owned()
+            } else {
+                ports.join(", ")
+            }
+        ),
+    }
+}
+
+/// KEP-3726 names and the well-known service names; what belongs to other implementations (prefixed names) says nothing to us.
+fn app_protocol(stated: Option<&str>) -> AppProtocol {
+    let Some(stated) = stated else {
+        return AppProtocol::Http1;
+    };
+    match stated.to_ascii_lowercase().as_str() {
+        "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" => AppProtocol::Http2,
+        "kubernetes.io/wss" | "https" | "wss" | "tls" => AppProtocol::Tls,
+        "kubernetes.io/ws" => AppProtocol::Http1,
+        other if other.starts_with("kubernetes.io/") => AppProtocol::Unsupported,
+        _ => AppProtocol::Http1,
+    }
+}

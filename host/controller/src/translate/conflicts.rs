@@ -1,0 +1,102 @@
+//! What several listeners mean together: which exclude each other, and which TLS names overlap.
+//!
+//! Within one object all listeners that collide lose ("MUST NOT pick one conflicting Listener as the winner",
+//! `Gateway.spec.listeners`). Between the objects of one Gateway the Gateway goes first, then its ListenerSets by age
+//! (`ListenerSet.spec.listeners`).
+
+use super::gateways::Gateways;
+use super::listeners::Entry;
+use super::problem::Problem;
+
+/// Marks every listener that conflicts with another or overlaps another's TLS names.
+pub(super) fn mark(gateways: &mut Gateways<'_>) {
+    for gateway in 0..gateways.gateways.len() {
+        let all: Vec<usize> = (0..gateways.listeners.len())
+            .filter(|index| gateways.listeners[*index].gateway == gateway)
+            .collect();
+        for (at, index) in all.iter().enumerate() {
+            let conflict = within(&gateways.listeners, &all, *index)
+                .or_else(|| before(&gateways.listeners, &all[..at], *index));
+            gateways.listeners[*index].conflict = conflict;
+        }
+        for index in &all {
+            let overlap = overlap(&gateways.listeners, &all, *index);
+            gateways.listeners[*index].overlap = overlap;
+        }
+    }
+}
+
+/// A conflict with a listener of the same object.
+fn within(listeners: &[Entry<'_>], all: &[usize], index: usize) -> Option<Problem> {
+    let entry = &listeners[index];
+    // What is not served anyway excludes nobody (`Gateway.spec.listeners` on TCP).
+    entry.protocol?;
+    all.iter()
+        .filter(|other| **other != index)
+        .map(|other| &listeners[*other])
+        .filter(|other| other.set == entry.set && other.protocol.is_some())
+        .find_map(|other| collision(entry, other))
+}
+
+/// A conflict with a listener of an object that goes first.
+fn before(listeners: &[Entry<'_>], earlier: &[usize], index: usize) -> Option<Problem> {
+    let entry = &listeners[index];
+    earlier
+        .iter()
+        .map(|other| &listeners[*other])
+        .filter(|other| {
+            other.set != entry.set && other.protocol.is_some() && other.conflict.is_none()
+        })
+        .find_map(|other| collision(entry, other))
+}
+
+fn collision(entry: &Entry<'_>, other: &Entry<'_>) -> Option<Problem> {
+    let (name, port) = (&entry.spec.name, entry.spec.port);
+    if port != other.spec.port {
+        return None;
+    }
+    // Another team's listener is not described beyond its place: only the port and hostname both know.
+    let theirs = if entry.set == other.set {
+        format!("listener {}", other.spec.name)
+    } else {
+        "a listener of the Gateway or of an older ListenerSet".to_owned()
+    };
+    if entry.spec.protocol != other.spec.protocol {
+        return Some(Problem::new(
+            "ProtocolConflict",
+            format!(
+                "listener {name}: port {port} is used with another protocol by {theirs}; choose another port"
+            ),
+        ));
+    }
+    (entry.hostname == other.hostname).then(|| {
+        Problem::new(
+            "HostnameConflict",
+            format!(
+                "listener {name}: hostname {} on port {port} is used by {theirs} too; choose another hostname or port",
+                entry.hostname
+            ),
+        )
+    })
+}
+
+/// Another listener of the port that has certificates for names of this one: a client may reuse a connection across them.
+fn overlap(listeners: &[Entry<'_>], all: &[usize], index: usize) -> Option<String> {
+    let entry = &listeners[index];
+    let https = |entry: &Entry<'_>| {
+        entry.protocol == Some(tidegate_model::Protocol::Https) && entry.conflict.is_none()
+    };
+    if !https(entry) {
+        return None;
+    }
+    all.iter()
+        .filter(|other| **other != index)
+        .map(|other| &listeners[*other])
+        .find(|other| https(other) && other.spec.port == entry.spec.port && other.hostname.intersects(&entry.hostname))
+        .map(|other| {
+            format!(
+                "hostname {} overlaps hostname {} of another listener on port {}: clients that reuse connections may meet the certificate of either",
+                entry.hostname, other.hostname, entry.spec.port
+            )
+        })
+}

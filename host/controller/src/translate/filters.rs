@@ -1,0 +1,386 @@
+//! Filters: what a reference to a `Filter` object leads to, and the bundled filters that the translator itself puts in.
+//!
+//! ```text
+//!   Filter object ─┬─ module    where the code comes from
+//!                  ├─ config    config with configFrom put in, held against the schema of a bundled filter
+//!                  ├─ clusters  where it may call
+//!                  └─ ────────▶ FilterSpec in the snapshot, conditions on the object
+//! ```
+//!
+//! A reference that leads nowhere (no such object, no grant) is [`Filter::Unresolved`]: 500. A Filter that exists but
+//! cannot work (its Secret is missing, its configuration is refused) stays in the snapshot as a spec that cannot be
+//! loaded, see [`refuse`]: so its routes keep the last good version of it, and without one follow its failure policy.
+
+mod clusters;
+mod config;
+mod module;
+mod pointer;
+mod schema;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tidegate_model::{
+    Backend, Capability, Config, FailureCause, FailurePolicies, FailurePolicy, Filter, FilterId,
+    FilterLimits, FilterMode, FilterSpec, Isolation, ModuleSource, VmSpec,
+};
+
+use super::context::Context;
+use super::grants::{Referent, Referrer, remedy};
+use super::problem::Problem;
+use crate::api::reference::LocalObjectReference;
+use crate::api::{Key, Kind, tidegate as api};
+
+pub(super) use status::report;
+
+/// Filters that were read already: many routes may use one.
+pub(super) type Known = HashMap<Key, Arc<Reading>>;
+
+/// What a Filter object says. Nothing of it is in the snapshot until a route needs it.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// Without slot and clusters.
+    spec: FilterSpec,
+    clusters: BTreeMap<Arc<str>, Backend>,
+    /// Ports of Services that `clusters` lead to, for BackendTLSPolicies.
+    uses: BTreeSet<(String, String, String)>,
+    /// Condition `Accepted`.
+    accepted: Result<(), Problem>,
+    /// Condition `ResolvedRefs`.
+    resolved: Result<(), Problem>,
+    /// Whether the spec is one that cannot be loaded, see [`refuse`].
+    refused: bool,
+    warnings: Vec<String>,
+}
+
+/// The filter that an ExtensionRef leads to, and whether it leads anywhere. A reference that does not is a filter too:
+/// one that refuses the request ("MUST NOT be skipped", `HTTPRouteFilter.type`).
+pub(super) fn extension(
+    context: &mut Context<'_>,
+    namespace: &str,
+    reference: &LocalObjectReference,
+) -> (Filter, Result<(), Problem>) {
+    if reference.group != Kind::Filter.group() || reference.kind != Kind::Filter.name() {
+        let message = format!(
+            "extensionRef: {} {} of group {:?} is not known; refer to a Filter of group {}",
+            reference.kind,
+            reference.name,
+            reference.group,
+            Kind::Filter.group()
+        );
+        let unresolved = Filter::Unresolved {
+            reference: format!("{} {namespace}/{}", reference.kind, reference.name).into(),
+            reason: message.as_str().into(),
+        };
+        return (unresolved, Err(Problem::new("InvalidKind", message)));
+    }
+    // ExtensionRefs have no namespace, so no grant is asked for.
+    let from = Referrer {
+        group: "",
+        kind: "",
+        namespace,
+    };
+    let (filter, resolved) = resolve(context, from, namespace, &reference.name);
+    (
+        filter,
+        resolved.map_err(|problem| problem.at("extensionRef")),
+    )
+}
+
+/// The Filter of that name, known to the snapshot; [`Filter::Unresolved`], and why, where there is none or the referrer may
+/// not use it.
+pub(super) fn resolve(
+    context: &mut Context<'_>,
+    from: Referrer<'_>,
+    namespace: &str,
+    name: &str,
+) -> (Filter, Result<(), Problem>) {
+    match find(context, from, namespace, name) {
+        Ok(reading) => (Filter::Wasm(intern(context, &reading)), Ok(())),
+        Err(problem) => {
+            let unresolved = Filter::Unresolved {
+                reference: format!("Filter {namespace}/{name}").into(),
+                reason: problem.message.as_str().into(),
+            };
+            (unresolved, Err(problem))
+        }
+    }
+}
+
+/// Whether the reference leads somewhere, without making anything part of the snapshot.
+///
+/// # Errors
+/// Why it leads nowhere.
+pub(super) fn check(
+    context: &mut Context<'_>,
+    from: Referrer<'_>,
+    namespace: &str,
+    name: &str,
+) -> Result<(), Problem> {
+    find(context, from, namespace, name).map(drop)
+}
+
+/// A bundled filter that no Filter object stands for. `name` says where it comes from; a slash in it keeps it apart from
+/// the names of objects.
+pub(super) fn builtin(
+    context: &mut Context<'_>,
+    namespace: &str,
+    name: &str,
+    module: &str,
+    config: &Value,
+) -> Filter {
+    let mut limits = FilterLimits::default();
+    if let Some(timeout) = tidegate_filters::get(module).and_then(|bundled| bundled.call_timeout) {
+        limits.call_timeout = timeout;
+    }
+    let spec = FilterSpec {
+        slot: 0,
+        id: FilterId {
+            namespace: namespace.into(),
+            name: name.into(),
+        },
+        module: ModuleSource::Builtin(module.into()),
+        sha256: None,
+        config: Config {
+            bytes: config.to_string().into_bytes().into(),
+            secret: false,
+        },
+        root_id: Arc::from(""),
+        vm: VmSpec::default(),
+        failure_policy: FailurePolicies::default(),
+        limits,
+        clusters: BTreeMap::new(),
+        capabilities: BTreeSet::from(Capability::ALL),
+        headers_wait_for_body: false,
+        mode: FilterMode::default(),
+    };
+    Filter::Wasm(context.filters.intern(spec))
+}
+
+fn find(
+    context: &mut Context<'_>,
+    from: Referrer<'_>,
+    namespace: &str,
+    name: &str,
+) -> Result<Arc<Reading>, Problem> {
+    let to = Referent {
+        group: Kind::Filter.group(),
+        kind: Kind::Filter.name(),
+        namespace,
+        name,
+    };
+    // Before existence: whoever has no grant must not learn what exists.
+    if !context.grants.permit(from, to) {
+        return Err(Problem::new(
+            "RefNotPermitted",
+            format!(
+                "no ReferenceGrant allows {} in namespace {} to refer to Filter {namespace}/{name}: {}",
+                from.kind,
+                from.namespace,
+                remedy(from, to)
+            ),
+        ));
+    }
+    let Some(object) = context.resources.filters.get(&Key::new(namespace, name)) else {
+        return Err(Problem::new(
+            "BackendNotFound",
+            format!("Filter {namespace}/{name} does not exist: create it or correct the reference"),
+        ));
+    };
+    Ok(reading(context, object))
+}
+
+fn reading(context: &mut Context<'_>, object: &api::Filter) -> Arc<Reading> {
+    let key = object.key();
+    if let Some(known) = context.known_filters.get(&key) {
+        return known.clone();
+    }
+    let reading = Arc::new(read(context, object));
+    context.known_filters.insert(key, reading.clone());
+    reading
+}
+
+/// Gives the filter and its backends their slots. They may have lost them since the last time: what a route brought goes
+/// with it when the route is attached nowhere.
+fn intern(context: &mut Context<'_>, reading: &Reading) -> Arc<FilterSpec> {
+    context.service_uses.extend(reading.uses.iter().cloned());
+    let mut spec = reading.spec.clone();
+    for (name, backend) in &reading.clusters {
+        spec.clusters
+            .insert(name.clone(), context.backends.intern(backend.clone()));
+    }
+    context.filters.intern(spec)
+}
+
+fn read(context: &mut Context<'_>, object: &api::Filter) -> Reading {
+    let module = module::source(context, object);
+    let config = config::read(context, object);
+    let clusters = clusters::read(context, object);
+    let mut spec = spec(object);
+    // The first thing that keeps it from working, in the order in which the loader would meet it.
+    let mut refusal = None;
+    match module {
+        Ok(source) => spec.module = source,
+        Err(problem) => refusal = Some((FailureCause::Load, problem)),
+    }
+    match config {
+        Ok(config) => spec.config = config,
+        Err(problem) if refusal.is_none() => refusal = Some((FailureCause::Configure, problem)),
+        Err(_) => {}
+    }
+    let mut unresolved = clusters.problems;
+    let mut accepted = Ok(());
+    let refused = refusal.is_some();
+    if let Some((cause, problem)) = refusal {
+        refuse(&mut spec, cause, &problem);
+        if problem.reason == REFERENCE {
+            unresolved.insert(0, problem);
+        } else {
+            accepted = Err(problem);
+        }
+    }
+    Reading {
+        spec,
+        clusters: clusters.found,
+        uses: clusters.uses,
+        accepted,
+        resolved: Problem::joined(&unresolved).map_or(Ok(()), Err),
+        refused,
+        warnings: warnings(object, clusters.warnings),
+    }
+}
+
+/// Reason of condition `ResolvedRefs` for Secrets and ConfigMaps that are missing or lack a key.
+const REFERENCE: &str = "InvalidReference";
+
+/// Makes the spec one that no loader accepts: a module of no bytes, named after the reason. The loader's verdict is then
+/// "failed to load", which keeps the last good version in service; where there is none, the policy for what really went
+/// wrong holds.
+fn refuse(spec: &mut FilterSpec, cause: FailureCause, problem: &Problem) {
+    let policy = spec.failure_policy.policy(cause);
+    spec.failure_policy
+        .by_cause
+        .insert(FailureCause::Load, policy);
+    spec.module = ModuleSource::ConfigMap {
+        name: format!("none, because {}", problem.message).into(),
+        bytes: Vec::new().into(),
+    };
+    spec.sha256 = None;
+    spec.config = Config::default();
+}
+
+/// What needs no other object.
+fn spec(object: &api::Filter) -> FilterSpec {
+    let written = &object.spec;
+    FilterSpec {
+        slot: 0,
+        id: FilterId {
+            namespace: object.meta.namespace.as_str().into(),
+            name: object.meta.name.as_str().into(),
+        },
+        // Replaced by the caller.
+        module: ModuleSource::Builtin(Arc::from("")),
+        sha256: written.sha256.as_deref().map(Into::into),
+        config: Config::default(),
+        root_id: written.root_id.as_str().into(),
+        vm: VmSpec {
+            id: written.vm.id.as_str().into(),
+            config: written.vm.config.as_str().into(),
+            env: written.vm.env.clone(),
+            isolation: match written.vm.isolation {
+                api::Isolation::Shared => Isolation::Shared,
+                api::Isolation::Dedicated => Isolation::Dedicated,
+                api::Isolation::Request => Isolation::Request,
+            },
+        },
+        failure_policy: failure_policies(written),
+        limits: limits(written),
+        clusters: BTreeMap::new(),
+        capabilities: match &written.capabilities {
+            None => BTreeSet::from(Capability::ALL),
+            Some(listed) => listed
+                .iter()
+                .map(|capability| self::capability(*capability))
+                .collect(),
+        },
+        headers_wait_for_body: written.headers_wait_for_body,
+        mode: match written.mode {
+            api::FilterMode::Enforce => FilterMode::Enforce,
+            api::FilterMode::Shadow => FilterMode::Shadow,
+        },
+    }
+}
+
+fn capability(written: api::Capability) -> Capability {
+    match written {
+        api::Capability::SharedData => Capability::SharedData,
+        api::Capability::SharedQueues => Capability::SharedQueues,
+        api::Capability::Metrics => Capability::Metrics,
+        api::Capability::Timers => Capability::Timers,
+        api::Capability::Properties => Capability::Properties,
+        api::Capability::ForeignFunctions => Capability::ForeignFunctions,
+    }
+}
+
+fn failure_policies(written: &api::FilterSpec) -> FailurePolicies {
+    let policy = |policy: api::FailurePolicy| match policy {
+        api::FailurePolicy::Closed => FailurePolicy::Closed,
+        api::FailurePolicy::Open => FailurePolicy::Open,
+    };
+    let causes = &written.failure_policy_by_cause;
+    let by_cause = [
+        (FailureCause::Load, causes.load),
+        (FailureCause::Configure, causes.configure),
+        (FailureCause::Trap, causes.trap),
+        (FailureCause::Deadline, causes.deadline),
+        (FailureCause::Memory, causes.memory),
+    ];
+    FailurePolicies {
+        default: policy(written.failure_policy),
+        by_cause: by_cause
+            .into_iter()
+            .filter_map(|(cause, exception)| Some((cause, policy(exception?))))
+            .collect(),
+    }
+}
+
+/// What the Filter sets, else what suits the bundled module, else the host's defaults.
+fn limits(written: &api::FilterSpec) -> FilterLimits {
+    let general = FilterLimits::default();
+    let bundled = match &written.module {
+        api::ModuleSource::Builtin(name) => tidegate_filters::get(name),
+        _ => None,
+    };
+    let size = |size: Option<u64>, default: usize| {
+        size.map_or(default, |size| usize::try_from(size).unwrap_or(usize::MAX))
+    };
+    FilterLimits {
+        call_timeout: written
+            .limits
+            .call_timeout
+            .or(bundled.and_then(|bundled| bundled.call_timeout))
+            .unwrap_or(general.call_timeout),
+        start_timeout: written
+            .limits
+            .start_timeout
+            .unwrap_or(general.start_timeout),
+        memory: size(written.limits.memory, general.memory),
+        buffered_body: size(written.limits.buffered_body, general.buffered_body),
+    }
+}
+
+fn warnings(object: &api::Filter, mut warnings: Vec<String>) -> Vec<String> {
+    let pull = &object.spec.pull;
+    let asked = [
+        ("secretRef", pull.secret_ref.is_some()),
+        ("caRef", pull.ca_ref.is_some()),
+    ];
+    for (field, _) in asked.into_iter().filter(|(_, asked)| *asked) {
+        warnings.push(format!(
+            "spec.pull.{field} is not applied yet: the module is fetched without credentials and with the authorities of the system; until then mount it and use module.file or module.configMapRef"
+        ));
+    }
+    warnings
+}

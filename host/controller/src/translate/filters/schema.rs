@@ -1,0 +1,137 @@
+//! Configurations of bundled filters, held against the JSON Schema that each of them brings.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use jsonschema::Validator;
+use serde_json::{Map, Value};
+use tidegate_filters::Bundled;
+
+/// A message that quotes a large value helps nobody.
+const LONGEST: usize = 240;
+
+/// Checks the text that the filter would get; `secret` keeps its values out of the message.
+///
+/// # Errors
+/// What the schema refuses, each with its place: `spec.config.limits[0].per: …`.
+pub(super) fn check(bundled: &Bundled, text: &[u8], secret: bool) -> Result<(), String> {
+    let value: Value = if text.trim_ascii().is_empty() {
+        Value::Object(Map::new())
+    } else {
+        serde_json::from_slice(text).map_err(|error| {
+            format!(
+                "spec.config: the bundled filter {} takes a JSON object, and this text is no JSON ({error})",
+                bundled.name
+            )
+        })?
+    };
+    let Some(validator) = validators().get(bundled.name) else {
+        return Ok(());
+    };
+    let mut problems: Vec<String> = validator
+        .iter_errors(&value)
+        .map(|error| {
+            let what = if secret {
+                error.masked().to_string()
+            } else {
+                error.to_string()
+            };
+            format!(
+                "{}: {}",
+                place(error.instance_path().as_str()),
+                shortened(what)
+            )
+        })
+        .collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let more = problems.len().saturating_sub(3);
+    problems.truncate(3);
+    let mut message = problems.join("; ");
+    if more > 0 {
+        message.push_str(&format!("; and {more} more"));
+    }
+    Err(format!(
+        "{message}; `tidegate filter inspect {}` prints what the bundled filter takes",
+        bundled.name
+    ))
+}
+
+/// The schemas, compiled once. A schema that does not compile is a fault of the build, which a test finds.
+fn validators() -> &'static HashMap<&'static str, Validator> {
+    static VALIDATORS: OnceLock<HashMap<&'static str, Validator>> = OnceLock::new();
+    VALIDATORS.get_or_init(|| {
+        let all = tidegate_filters::all().iter();
+        all.filter_map(|bundled| Some((bundled.name, compile(bundled)?)))
+            .collect()
+    })
+}
+
+fn compile(bundled: &Bundled) -> Option<Validator> {
+    let schema = serde_json::from_str(bundled.schema).ok()?;
+    jsonschema::validator_for(&schema).ok()
+}
+
+/// `/limits/0/per` as `spec.config.limits[0].per`.
+fn place(pointer: &str) -> String {
+    let mut place = "spec.config".to_owned();
+    for token in pointer.split('/').skip(1) {
+        let name = token.replace("~1", "/").replace("~0", "~");
+        if name.parse::<usize>().is_ok() {
+            place.push_str(&format!("[{name}]"));
+        } else {
+            place.push('.');
+            place.push_str(&name);
+        }
+    }
+    place
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() <= LONGEST {
+        return text;
+    }
+    // What is wrong stands at the end, behind the value.
+    let mut start = text.len() - LONGEST;
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    text.replace_range(..start, "…");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bundled_filter_has_a_schema_that_compiles() {
+        for bundled in tidegate_filters::all() {
+            assert!(compile(bundled).is_some(), "{}", bundled.name);
+        }
+    }
+
+    #[test]
+    fn places_are_written_like_fields() {
+        assert_eq!(place(""), "spec.config");
+        assert_eq!(place("/limits/0/per"), "spec.config.limits[0].per");
+        assert_eq!(place("/a~1b"), "spec.config.a/b");
+    }
+
+    #[test]
+    fn secrets_stay_out_of_messages() {
+        let bundled = Bundled {
+            name: tidegate_filters::all()[0].name,
+            ..tidegate_filters::all()[0]
+        };
+        let error = check(&bundled, br#""hunter2""#, true).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn long_values_are_cut_at_the_front() {
+        let cut = shortened(format!("{} is too long", "é".repeat(300)));
+        assert!(cut.starts_with('…') && cut.ends_with(" is too long"));
+    }
+}

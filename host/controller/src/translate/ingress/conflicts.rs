@@ -1,0 +1,64 @@
+//! Ingresses that ask for the same requests: the older one gets them.
+
+use std::collections::HashMap;
+
+use tidegate_model::{HostPattern, PathMatch};
+
+use super::Entry;
+use super::rules::DefaultFor;
+
+/// What two rules cannot both have.
+#[derive(PartialEq, Eq, Hash)]
+enum Claim {
+    Path(HostPattern, Shape, String),
+    Default(HostPattern),
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Shape {
+    Exact,
+    Prefix,
+}
+
+/// Warns the younger of two that ask for the same. The tables give the older one precedence without being told.
+pub(super) fn mark(entries: &mut [Entry<'_>]) {
+    let mut taken: HashMap<Claim, (usize, String)> = HashMap::new();
+    for index in 0..entries.len() {
+        let mut warnings = Vec::new();
+        for plan in &entries[index].plans {
+            let claim = match (plan.default, &plan.entry.matches.path) {
+                (None, PathMatch::Exact(path)) => {
+                    Claim::Path(plan.host.clone(), Shape::Exact, path.to_string())
+                }
+                (None, PathMatch::Prefix(path)) => {
+                    Claim::Path(plan.host.clone(), Shape::Prefix, path.to_string())
+                }
+                (Some(DefaultFor::OwnHost | DefaultFor::Everything), _) => {
+                    Claim::Default(plan.host.clone())
+                }
+                // Behind everything else by its nature: nobody expects more of it.
+                (Some(DefaultFor::OtherHosts), _) | (None, PathMatch::Regex(_)) => continue,
+            };
+            let (winner, place) = match taken.get(&claim) {
+                Some(first) => first,
+                None => {
+                    taken.insert(claim, (index, plan.place.clone()));
+                    continue;
+                }
+            };
+            let what = match &plan.default {
+                None => "the same host and path",
+                Some(_) => "the same requests",
+            };
+            warnings.push(if *winner == index {
+                format!("{}: {place} has {what} (host {}) and comes first, so this one has no effect; remove it", plan.place, plan.host)
+            } else {
+                format!(
+                    "{}: {} is older and has {what} (host {}) at {place}, so requests go there; change one of the two",
+                    plan.place, entries[*winner].object, plan.host
+                )
+            });
+        }
+        entries[index].warnings.append(&mut warnings);
+    }
+}

@@ -1,0 +1,67 @@
+//! What a translation depends on besides the objects.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::api::Key;
+use crate::status::Address;
+
+/// Settings of the process, as far as they change what objects mean.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Which classes are ours (`spec.controllerName`).
+    pub controller_name: String,
+    /// Where listeners bind unless their Gateway has addresses of its own.
+    pub bind: Vec<IpAddr>,
+    /// Listener port to bound port; a port that is absent is bound as it is.
+    pub port_map: BTreeMap<u16, u16>,
+    /// Bound port of Ingress traffic in the clear.
+    pub http_port: u16,
+    /// Bound port of Ingress traffic over TLS.
+    pub https_port: u16,
+    /// Whether there is no cluster: any address may be an endpoint, and a Gateway needs no published address.
+    pub standalone: bool,
+    /// Whether ExternalName Services may be backends in a cluster.
+    pub allow_external_name: bool,
+    /// Where Gateways without addresses of their own are reached.
+    pub addresses: Vec<Address>,
+    /// Addresses given to Gateways out of a pool; they bind there.
+    pub assigned: BTreeMap<Key, IpAddr>,
+    /// What the data plane could not bind, and why.
+    pub bind_errors: BTreeMap<SocketAddr, String>,
+    /// The bundle version of the Gateway API's CRDs in the cluster, as annotated; `None` without a cluster.
+    pub gateway_api_version: Option<String>,
+    /// Seconds since 1970, for warnings about expired certificates; `None` gives no such warnings.
+    pub now: Option<i64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            controller_name: "tidegate.dev/controller".to_owned(),
+            bind: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
+            port_map: BTreeMap::new(),
+            http_port: 8080,
+            https_port: 8443,
+            standalone: true,
+            allow_external_name: false,
+            addresses: Vec::new(),
+            assigned: BTreeMap::new(),
+            bind_errors: BTreeMap::new(),
+            gateway_api_version: None,
+            now: None,
+        }
+    }
+}
+
+impl Options {
+    /// The port that is bound for a listener's port.
+    pub fn bound_port(&self, port: u16) -> u16 {
+        self.port_map.get(&port).copied().unwrap_or(port)
+    }
+
+    /// Whether ExternalName Services may be backends.
+    pub fn external_names(&self) -> bool {
+        self.standalone || self.allow_external_name
+    }
+}

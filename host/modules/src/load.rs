@@ -1,0 +1,116 @@
+//! Loading one filter, from its source to a trial run.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate_model::{Capability, FailureCause, FilterSpec};
+use tidegate_wasm::{Capabilities, Cause, Limits, Module, PluginConfig, Shared, Vm, VmConfig};
+
+use crate::compile::{Compiled, digest};
+use crate::source;
+
+/// A filter that can run.
+#[derive(Clone)]
+pub struct Loaded {
+    /// What it is.
+    pub spec: Arc<FilterSpec>,
+    /// Its code.
+    pub module: Module,
+    /// `sha256:…`
+    pub digest: Arc<str>,
+    /// Its VM.
+    pub vm: Arc<VmConfig>,
+    /// Its root context.
+    pub root: Arc<PluginConfig>,
+}
+
+/// Why a filter cannot run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LoadFailure {
+    pub(crate) cause: FailureCause,
+    pub(crate) message: Arc<str>,
+}
+
+/// Loads a filter. Blocks for as long as reading, compiling and configuring take.
+pub(crate) fn load(spec: &Arc<FilterSpec>, compiled: &Compiled, shared: &Arc<Shared>) -> Result<Loaded, LoadFailure> {
+    let failed = |message: String| LoadFailure { cause: FailureCause::Load, message: message.into() };
+    let bytes = source::read(&spec.module).map_err(|error| failed(error.to_string()))?;
+    let digest = digest(&bytes);
+    check_pin(spec, &digest).map_err(failed)?;
+    let module = compiled.get(&digest, &bytes).map_err(|error| failed(error.to_string()))?;
+    let loaded = Loaded {
+        vm: Arc::new(vm_config(spec)),
+        root: Arc::new(plugin_config(spec)),
+        spec: spec.clone(),
+        module,
+        digest,
+    };
+    try_out(&loaded, shared)?;
+    Ok(loaded)
+}
+
+fn check_pin(spec: &FilterSpec, digest: &str) -> Result<(), String> {
+    let Some(pin) = &spec.sha256 else { return Ok(()) };
+    let pin = pin.trim_start_matches("sha256:").to_ascii_lowercase();
+    if digest.trim_start_matches("sha256:") == pin {
+        return Ok(());
+    }
+    Err(format!("spec.sha256 is {pin}, but the module is {digest}; it is not run. Correct the digest, or the module"))
+}
+
+/// Starts and configures the filter once, so that a bad configuration is known before a request meets it.
+fn try_out(loaded: &Loaded, shared: &Arc<Shared>) -> Result<(), LoadFailure> {
+    let tried = Vm::start(&loaded.module, loaded.vm.clone(), shared.clone())
+        .and_then(|mut vm| vm.add_root(loaded.root.clone()));
+    tried.map(drop).map_err(|failure| {
+        let cause = match failure.cause() {
+            Cause::Configure => FailureCause::Configure,
+            Cause::Load => FailureCause::Load,
+            Cause::Trap => FailureCause::Trap,
+            Cause::Deadline => FailureCause::Deadline,
+            Cause::Memory => FailureCause::Memory,
+        };
+        LoadFailure { cause, message: failure.to_string().into() }
+    })
+}
+
+fn vm_config(spec: &FilterSpec) -> VmConfig {
+    VmConfig {
+        namespace: spec.id.namespace.clone(),
+        vm_id: spec.vm.id.to_string(),
+        scope: spec.id.name.clone(),
+        vm_config: Bytes::copy_from_slice(spec.vm.config.as_bytes()),
+        env: spec.vm.env.clone(),
+        limits: Limits {
+            call_timeout: spec.limits.call_timeout,
+            start_timeout: spec.limits.start_timeout,
+            memory: spec.limits.memory,
+            ..Limits::default()
+        },
+    }
+}
+
+fn plugin_config(spec: &FilterSpec) -> PluginConfig {
+    PluginConfig {
+        namespace: spec.id.namespace.clone(),
+        name: spec.id.name.clone(),
+        root_id: spec.root_id.to_string(),
+        config: spec.config.bytes.clone(),
+        capabilities: spec.capabilities.iter().fold(Capabilities::NONE, |all, one| all | capability(*one)),
+        clusters: spec.clusters.keys().map(ToString::to_string).collect::<BTreeSet<_>>(),
+        headers_wait_for_body: spec.headers_wait_for_body,
+        buffered_body: spec.limits.buffered_body,
+    }
+}
+
+fn capability(capability: Capability) -> Capabilities {
+    match capability {
+        Capability::SharedData => Capabilities::SHARED_DATA,
+        Capability::SharedQueues => Capabilities::SHARED_QUEUES,
+        Capability::Metrics => Capabilities::METRICS,
+        Capability::Timers => Capabilities::TIMERS,
+        Capability::Properties => Capabilities::PROPERTIES,
+        Capability::ForeignFunctions => Capabilities::FOREIGN_FUNCTIONS,
+    }
+}

@@ -1,0 +1,63 @@
+//! Where the bytes of a module come from.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use tidegate_model::ModuleSource;
+
+/// Bytes that a module may have.
+const MOST_BYTES: u64 = 100 << 20;
+
+/// Why there are no bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No bundled filter has this name.
+    #[error("spec.module.builtin: there is no bundled filter {0:?}; there are {1}")]
+    NoBuiltin(String, String),
+    /// The file cannot be read.
+    #[error("spec.module.file: {path}: {error}; put the module there or correct the path")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// More bytes than a module may have.
+    #[error("the module is larger than {} MiB", MOST_BYTES >> 20)]
+    TooLarge,
+    /// A source that this version does not fetch from.
+    #[error("spec.module.{0}: this version does not fetch modules over the network yet; use builtin, file or configMapRef")]
+    Remote(&'static str),
+}
+
+/// Reads a module. Blocks; run it where that is fine.
+pub(crate) fn read(source: &ModuleSource) -> Result<Bytes, SourceError> {
+    match source {
+        ModuleSource::Builtin(name) => match tidegate_filters::get(name) {
+            Some(bundled) => Ok(Bytes::from_static(bundled.module)),
+            None => {
+                let names: Vec<_> = tidegate_filters::all().iter().map(|bundled| bundled.name).collect();
+                Err(SourceError::NoBuiltin(name.to_string(), names.join(", ")))
+            }
+        },
+        ModuleSource::File(path) => {
+            let failed = |error| SourceError::File { path: path.clone(), error };
+            let mut bytes = Vec::new();
+            let file = std::fs::File::open(path).map_err(failed)?;
+            // One byte more than allowed tells a file that is too large from one that just fits.
+            file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+            if bytes.len() as u64 > MOST_BYTES { Err(SourceError::TooLarge) } else { Ok(bytes.into()) }
+        }
+        ModuleSource::ConfigMap { bytes, .. } => Ok(bytes.clone()),
+        ModuleSource::Image(_) => Err(SourceError::Remote("image")),
+        ModuleSource::Url(_) => Err(SourceError::Remote("url")),
+    }
+}
+
+/// What tells cheaply that a file may have changed: its length and its time of modification.
+pub(crate) fn stamp(source: &ModuleSource) -> Option<(u64, std::time::SystemTime)> {
+    let ModuleSource::File(path) = source else { return None };
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
+}

@@ -1,0 +1,301 @@
+//! Bodies: streamed as they come, made here, or kept for another try.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::channel::{Channel, Sender};
+use hyper::body::Incoming;
+
+use crate::filtered::Filtered;
+use crate::upgrade::UpstreamBody;
+
+/// Why a body ended before its end. The peer is told by an abort, never by a clean end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The other side broke off.
+    #[error("the peer broke off: {0}")]
+    Peer(#[from] hyper::Error),
+    /// A filter ended the stream.
+    #[error("a filter ended the stream: {0}")]
+    Filter(&'static str),
+    /// Time ran out.
+    #[error("the time for the exchange is over")]
+    Timeout,
+}
+
+/// The body of a request to an upstream, or of a response before it is accounted for.
+#[derive(Default)]
+pub(crate) enum Body {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// One piece.
+    Full(Bytes),
+    /// As it comes; its bytes are counted.
+    Incoming(Incoming, Rc<Cell<u64>>),
+    /// An upstream's, which gives its connection back at its end.
+    Upstream(Box<UpstreamBody>),
+    /// As it passes the filters.
+    Filtered(Box<Filtered>),
+    /// With copies for mirrors.
+    Tee(Box<Tee>),
+    /// A piece, and what comes behind it.
+    Prefixed(Bytes, Box<Self>),
+    /// What is written elsewhere.
+    Channel(Channel<Bytes, BodyError>),
+    /// Kept for another try.
+    Replay(Replay),
+}
+
+impl Body {
+    /// `bytes` in one piece.
+    pub(crate) fn full(bytes: Bytes) -> Self {
+        if bytes.is_empty() {
+            Self::Empty
+        } else {
+            Self::Full(bytes)
+        }
+    }
+
+    /// `first`, then this.
+    pub(crate) fn after(self, first: Bytes) -> Self {
+        if first.is_empty() {
+            self
+        } else {
+            Self::Prefixed(first, Box::new(self))
+        }
+    }
+
+    /// A body as received; one that is known to be empty costs nothing further.
+    pub(crate) fn incoming(body: Incoming, counter: &Rc<Cell<u64>>) -> Self {
+        if body.is_end_stream() {
+            Self::Empty
+        } else {
+            Self::Incoming(body, counter.clone())
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Self::Incoming(body, counter) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                if let Some(Ok(frame)) = &frame
+                    && let Some(data) = frame.data_ref()
+                {
+                    counter.set(counter.get() + data.len() as u64);
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Peer)))
+            }
+            Self::Prefixed(first, rest) => {
+                let first = std::mem::take(first);
+                *self = std::mem::take(rest);
+                Poll::Ready(Some(Ok(Frame::data(first))))
+            }
+            Self::Upstream(body) => body.poll(cx),
+            Self::Filtered(body) => body.poll(cx),
+            Self::Tee(body) => body.poll(cx),
+            Self::Channel(body) => Pin::new(body).poll_frame(cx),
+            Self::Replay(body) => body.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(_) | Self::Replay(_) | Self::Prefixed(..) => false,
+            Self::Incoming(body, _) => body.is_end_stream(),
+            Self::Upstream(body) => body.inner().is_end_stream(),
+            Self::Filtered(body) => body.is_end(),
+            Self::Tee(body) => body.source.is_end_stream(),
+            Self::Channel(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Incoming(body, _) => body.size_hint(),
+            Self::Upstream(body) => body.inner().size_hint(),
+            Self::Tee(body) => body.source.size_hint(),
+            Self::Channel(_) | Self::Filtered(_) | Self::Prefixed(..) => SizeHint::default(),
+            Self::Replay(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A body of which mirrors get copies as it goes by. A mirror that does not keep up loses its copy; the exchange never waits for it.
+pub(crate) struct Tee {
+    source: Body,
+    copies: Vec<Sender<Bytes, BodyError>>,
+}
+
+/// Frames that a mirror may be behind.
+const MIRROR_FRAMES: usize = 64;
+
+impl Tee {
+    /// `source`, and so many copies of it.
+    pub(crate) fn new(source: Body, copies: usize) -> (Body, Vec<Body>) {
+        if source.is_end_stream() {
+            return (source, (0..copies).map(|_| Body::Empty).collect());
+        }
+        let (copies, bodies) = (0..copies)
+            .map(|_| Channel::new(MIRROR_FRAMES))
+            .map(|(sender, body)| (sender, Body::Channel(body)))
+            .unzip();
+        (Body::Tee(Box::new(Self { source, copies })), bodies)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.source).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                let late = |copy: &mut Sender<Bytes, BodyError>| match (
+                    frame.data_ref(),
+                    frame.trailers_ref(),
+                ) {
+                    (Some(data), _) => copy.try_send(Frame::data(data.clone())).is_err(),
+                    (_, Some(trailers)) => {
+                        copy.try_send(Frame::trailers(trailers.clone())).is_err()
+                    }
+                    _ => false,
+                };
+                for late in self.copies.extract_if(.., |copy| late(copy)) {
+                    late.abort(BodyError::Timeout);
+                }
+            }
+            Some(Err(_)) => self
+                .copies
+                .drain(..)
+                .for_each(|copy| copy.abort(BodyError::Timeout)),
+            None => self.copies.clear(),
+        }
+        Poll::Ready(frame)
+    }
+}
+
+/// A request body that can be sent again as long as what was read of it fits a bound.
+pub(crate) struct Replay {
+    shared: Rc<RefCell<Recording>>,
+    position: usize,
+}
+
+struct Recording {
+    source: Body,
+    pieces: Vec<Bytes>,
+    trailers: Option<HeaderMap>,
+    ended: bool,
+    room: usize,
+    whole: bool,
+    size: SizeHint,
+}
+
+impl Replay {
+    /// Records up to `room` bytes of `source`.
+    pub(crate) fn new(source: Body, room: usize) -> Self {
+        let size = source.size_hint();
+        let recording = Recording {
+            source,
+            pieces: Vec::new(),
+            trailers: None,
+            ended: false,
+            room,
+            whole: true,
+            size,
+        };
+        Self {
+            shared: Rc::new(RefCell::new(recording)),
+            position: 0,
+        }
+    }
+
+    /// The same body from its beginning, or nothing if more was read than is kept. The earlier one must not be read on.
+    pub(crate) fn again(&self) -> Option<Self> {
+        self.shared.borrow().whole.then(|| Self {
+            shared: self.shared.clone(),
+            position: 0,
+        })
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut recording = self.shared.borrow_mut();
+        if let Some(piece) = recording.pieces.get(self.position) {
+            self.position += 1;
+            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+        }
+        if recording.ended {
+            let first = self.position != usize::MAX;
+            self.position = usize::MAX;
+            return Poll::Ready(
+                recording
+                    .trailers
+                    .clone()
+                    .filter(|_| first)
+                    .map(|t| Ok(Frame::trailers(t))),
+            );
+        }
+        let frame = match ready!(Pin::new(&mut recording.source).poll_frame(cx)) {
+            None => {
+                recording.ended = true;
+                self.position = usize::MAX;
+                return Poll::Ready(None);
+            }
+            Some(Err(error)) => {
+                recording.whole = false;
+                return Poll::Ready(Some(Err(error)));
+            }
+            Some(Ok(frame)) => frame,
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                self.position += 1;
+                recording.keep(&data);
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Err(frame) => {
+                recording.trailers = frame.trailers_ref().cloned();
+                recording.ended = true;
+                self.position = usize::MAX;
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.shared.borrow().size.clone()
+    }
+}
+
+impl Recording {
+    fn keep(&mut self, data: &Bytes) {
+        match self.room.checked_sub(data.len()) {
+            Some(left) if self.whole => {
+                self.room = left;
+                self.pieces.push(data.clone());
+            }
+            _ => {
+                self.whole = false;
+                self.pieces.clear();
+            }
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The strict reading of a request's head, right after the parse: what has two readings is refused, so that nothing
+//! behind us can read it in the other way (RFC 9112 sections 3.2 and 6.1, RFC 9110 section 7.2, RFC 9113 section 8.3).
+
+use http::header::{self, HeaderName};
+use http::request::Parts;
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use tidegate_model::{RequestHead, path};
+
+use crate::config::Limits;
+
+/// A request that goes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    /// A word for response details.
+    pub(crate) details: &'static str,
+}
+
+const fn bad(details: &'static str) -> Refused {
+    Refused {
+        status: StatusCode::BAD_REQUEST,
+        details,
+    }
+}
+
+/// Takes the head out of `parts`. `Host` leaves the headers and becomes the authority.
+pub(crate) fn request_head(
+    parts: &mut Parts,
+    scheme: Scheme,
+    limits: &Limits,
+) -> Result<RequestHead, Refused> {
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        return Err(Refused {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            details: "method_not_allowed",
+        });
+    }
+    if parts.version < Version::HTTP_2 {
+        transfer_encoding(&parts.headers)?;
+    }
+    let authority = authority(parts)?;
+    let path = target(parts, limits)?;
+    let mut headers = std::mem::take(&mut parts.headers);
+    headers.remove(header::HOST);
+    Ok(RequestHead {
+        method: parts.method.clone(),
+        scheme,
+        authority,
+        path,
+        headers,
+    })
+}
+
+/// What can be said in the access log of a request whose head was refused.
+pub(crate) fn refused_head(parts: &Parts, scheme: Scheme) -> RequestHead {
+    RequestHead {
+        method: parts.method.clone(),
+        scheme,
+        authority: parts
+            .headers
+            .get(header::HOST)
+            .cloned()
+            .unwrap_or_else(|| HeaderValue::from_static("")),
+        path: parts
+            .uri
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/")),
+        headers: HeaderMap::new(),
+    }
+}
+
+/// Exactly one `chunked`, spelled plainly, or none.
+fn transfer_encoding(headers: &HeaderMap) -> Result<(), Refused> {
+    let mut values = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(()),
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(bad("transfer_encoding_invalid")),
+    }
+}
+
+fn authority(parts: &Parts) -> Result<HeaderValue, Refused> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(bad("host_repeated"));
+    }
+    let in_target = parts.uri.authority().map(http::uri::Authority::as_str);
+    let authority = match (in_target, host) {
+        (Some(target), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(target.as_bytes()) => {
+            return Err(bad("host_contradicts_target"));
+        }
+        (_, Some(host)) => host.clone(),
+        (Some(target), None) => HeaderValue::from_str(target).map_err(|_| bad("host_invalid"))?,
+        // HTTP/1.0 came before Host.
+        (None, None) if parts.version <= Version::HTTP_10 => HeaderValue::from_static(""),
+        (None, None) => return Err(bad("host_missing")),
+    };
+    if parts.version > Version::HTTP_10 && authority.is_empty()
+        || !is_authority(authority.as_bytes())
+    {
+        return Err(bad("host_invalid"));
+    }
+    Ok(authority)
+}
+
+/// `uri-host [":" port]` without user information (RFC 9110 section 7.2), in plain letters.
+fn is_authority(authority: &[u8]) -> bool {
+    let (host, port) = match authority.iter().rposition(|byte| *byte == b':') {
+        Some(at) if !authority[at..].contains(&b']') => {
+            (&authority[..at], Some(&authority[at + 1..]))
+        }
+        _ => (authority, None),
+    };
+    let port_is_fine =
+        port.is_none_or(|digits| digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit));
+    let host_is_fine = match host.strip_prefix(b"[") {
+        Some(rest) => rest
+            .strip_suffix(b"]")
+            .and_then(|inner| std::str::from_utf8(inner).ok())
+            .is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => host
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')),
+    };
+    port_is_fine && host_is_fine
+}
+
+fn target(parts: &Parts, limits: &Limits) -> Result<PathAndQuery, Refused> {
+    let target = match parts.uri.path_and_query() {
+        Some(target) if target.as_str().starts_with('/') => target,
+        // `http://a.test?x` and HTTP/2's empty path; `*` has no route.
+        Some(target) if target.as_str().starts_with('?') => {
+            return format!("/{target}")
+                .parse()
+                .map_err(|_| bad("target_invalid"));
+        }
+        _ => return Err(bad("target_invalid")),
+    };
+    if target.as_str().len() > limits.target_bytes {
+        return Err(Refused {
+            status: StatusCode::URI_TOO_LONG,
+            details: "target_too_long",
+        });
+    }
+    match path::resolve(target.path()) {
+        Ok(std::borrow::Cow::Borrowed(_)) => Ok(target.clone()),
+        Ok(std::borrow::Cow::Owned(resolved)) => {
+            let query = target
+                .query()
+                .map_or_else(String::new, |query| format!("?{query}"));
+            format!("{resolved}{query}")
+                .parse()
+                .map_err(|_| bad("target_invalid"))
+        }
+        Err(error) => Err(bad(error.as_str())),
+    }
+}
+
+/// Whether the client asks to leave HTTP on this connection (RFC 9110 section 7.8); HTTP/1 only.
+pub(crate) fn upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
+    if version != Version::HTTP_11 || !names_token(headers, "upgrade") {
+        return None;
+    }
+    let mut values = headers.get_all(header::UPGRADE).iter();
+    let value = values.next()?;
+    // `h2c` is HTTP and would slip past every filter (RFC 9113 section 3.1 has dropped it).
+    let tunnels = values.next().is_none() && !value.as_bytes().eq_ignore_ascii_case(b"h2c");
+    tunnels.then(|| value.clone())
+}
+
+/// Whether a `Connection` field names this token.
+fn names_token(headers: &HeaderMap, token: &str) -> bool {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|name| name.trim().eq_ignore_ascii_case(token))
+}
+
+/// Fields that a `Connection` field cannot make disappear: they carry identity or framing.
+const KEPT: [HeaderName; 4] = [
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+];
+
+/// Removes what concerns one connection only (RFC 9110 section 7.6.1). `te: trailers` stays: gRPC needs it.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .filter(|name| {
+                !KEPT.contains(name)
+                    && !name.as_str().starts_with("x-forwarded-")
+                    && *name != header::TE
+            })
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(header::CONNECTION);
+    }
+    for name in ["keep-alive", "proxy-connection", "http2-settings"] {
+        headers.remove(name);
+    }
+    headers.remove(header::UPGRADE);
+    headers.remove(header::TRANSFER_ENCODING);
+    if let Some(te) = headers.remove(header::TE)
+        && te.to_str().is_ok_and(|te| {
+            te.split(',')
+                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+        })
+    {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn read(request: http::request::Builder) -> Result<RequestHead, &'static str> {
+        let (mut parts, ()) = request.body(()).expect("a request").into_parts();
+        request_head(&mut parts, Scheme::HTTP, &Limits::default())
+            .map_err(|refused| refused.details)
+    }
+
+    #[test]
+    fn one_host_spelled_plainly() {
+        let get = || Request::get("/");
+        assert_eq!(
+            read(get().header("host", "a.test:80")).map(|h| h.authority),
+            Ok("a.test:80".parse().expect("host"))
+        );
+        assert_eq!(
+            read(get().header("host", "[::1]:80")).map(|h| h.host().to_owned()),
+            Ok("[::1]".to_owned())
+        );
+        assert_eq!(read(get()).err(), Some("host_missing"));
+        assert_eq!(
+            read(get().header("host", "a").header("host", "a")).err(),
+            Some("host_repeated")
+        );
+        for odd in [
+            "", "a@b", "a/b", "a,b", "a b", "a:b", "a:123456", "[::1", "[x]", "a#b", "a?b", "a%20b",
+        ] {
+            assert_eq!(
+                read(get().header("host", odd)).err(),
+                Some("host_invalid"),
+                "{odd}"
+            );
+        }
+        assert_eq!(
+            read(Request::get("http://b.test/").header("host", "a.test")).err(),
+            Some("host_contradicts_target")
+        );
+        assert!(read(Request::get("/").version(Version::HTTP_10)).is_ok());
+    }
+
+    #[test]
+    fn transfer_encoding_is_chunked_once_or_absent() {
+        let post = || Request::post("/").header("host", "a");
+        assert!(read(post().header("transfer-encoding", "Chunked")).is_ok());
+        for odd in [
+            "chunked, chunked",
+            ",chunked",
+            "chunked,",
+            "gzip, chunked",
+            "identity",
+            "x",
+        ] {
+            assert_eq!(
+                read(post().header("transfer-encoding", odd)).err(),
+                Some("transfer_encoding_invalid"),
+                "{odd}"
+            );
+        }
+        let twice = post()
+            .header("transfer-encoding", "chunked")
+            .header("transfer-encoding", "chunked");
+        assert_eq!(read(twice).err(), Some("transfer_encoding_invalid"));
+    }
+
+    #[test]
+    fn methods_and_targets() {
+        let host = |builder: http::request::Builder| {
+            read(builder.header("host", "a")).map(|h| h.path.to_string())
+        };
+        assert_eq!(
+            host(Request::builder().method("TRACE").uri("/")).err(),
+            Some("method_not_allowed")
+        );
+        assert_eq!(host(Request::options("*")).err(), Some("target_invalid"));
+        assert_eq!(
+            host(Request::get("/a/../b?x=/../y")),
+            Ok("/b?x=/../y".to_owned())
+        );
+        assert_eq!(
+            host(Request::get("/a%2fb")).err(),
+            Some("path_encoded_slash")
+        );
+        assert_eq!(
+            host(Request::get(format!("/{}", "a".repeat(20_000)))).err(),
+            Some("target_too_long")
+        );
+    }
+
+    #[test]
+    fn connection_fields_end_here_and_take_only_harmless_names_along() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Mine, Authorization"),
+            ("x-mine", "1"),
+            ("authorization", "Basic x"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("keep-alive", "5"),
+            ("te", "gzip, trailers"),
+            ("transfer-encoding", "chunked"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        remove_hop_by_hop(&mut headers);
+        let left: Vec<_> = headers
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.to_str().expect("text")))
+            .collect();
+        assert_eq!(left, [("authorization", "Basic x"), ("te", "trailers")]);
+    }
+}

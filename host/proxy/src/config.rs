@@ -1,0 +1,83 @@
+//! What the data plane is told once, at start.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// Settings of the data plane. Everything that can change while it runs is in the snapshot instead.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// Data-plane threads.
+    pub workers: usize,
+    /// Whose forwarding headers count.
+    pub trust: Trust,
+    /// Bounds on what a client may send and how long it may take.
+    pub limits: Limits,
+}
+
+/// Whose `X-Forwarded-*` headers are kept.
+#[derive(Clone, Debug, Default)]
+pub enum Trust {
+    /// Nobody's.
+    #[default]
+    None,
+    /// The peer's, and so many proxies' before it.
+    Hops(usize),
+    /// Peers in these networks.
+    Networks(Vec<IpNet>),
+}
+
+/// Bounds towards clients. The defaults are Envoy's recommendations for the edge where it has them.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a request's head; more is 431.
+    pub head_bytes: usize,
+    /// Header fields of a request; more is 431.
+    pub headers: usize,
+    /// Bytes of the request target; more is 414.
+    pub target_bytes: usize,
+    /// Time for a request's head to arrive, and for the next request on an idle connection.
+    pub head_timeout: Duration,
+    /// Time for a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Streams at once on an HTTP/2 connection.
+    pub streams: u32,
+    /// Connections of one worker.
+    pub connections: usize,
+    /// Time for a connection to an endpoint, TLS included.
+    pub connect_timeout: Duration,
+    /// How long an idle upstream connection is kept.
+    pub upstream_idle: Duration,
+    /// Bytes of a request body kept for a further try.
+    pub replay_bytes: usize,
+    /// Time without a byte in either direction after which a body is given up.
+    pub body_idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes: 64 << 10,
+            headers: 100,
+            target_bytes: 16 << 10,
+            head_timeout: Duration::from_secs(60),
+            handshake_timeout: Duration::from_secs(10),
+            streams: 100,
+            connections: 50_000,
+            connect_timeout: Duration::from_secs(5),
+            upstream_idle: Duration::from_secs(60),
+            replay_bytes: 64 << 10,
+            body_idle: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            trust: Trust::None,
+            limits: Limits::default(),
+        }
+    }
+}

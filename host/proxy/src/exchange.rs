@@ -1,0 +1,538 @@
+//! The story of one request: checks, route, filters, upstream, and back.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, Version, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use tidegate_model::{
+    BackendTarget, Listener, ListenerHost, Mirror, RequestHead, RouteEntry, RouteQuery, path,
+};
+use tidegate_wasm::{Direction, LocalReply, PseudoSet};
+use tokio::time::Instant;
+
+use crate::attributes;
+use crate::body::{Body, Tee};
+use crate::chain::{Chain, Place};
+use crate::check::{self, Refused};
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::filtered::Filtered;
+use crate::forward::{self, Plan, Tries};
+use crate::forwarded;
+use crate::request::{Flow, Held, Prefix, reply_response};
+use crate::response::ResponseBody;
+use crate::stream::{Record, Stream};
+use crate::upgrade;
+
+/// What one request needs while it is being answered.
+pub(crate) struct Exchange {
+    pub(crate) stream: Rc<Stream>,
+    /// Where the client asks to leave HTTP.
+    upgrade: Option<(HeaderValue, OnUpgrade)>,
+    /// End of `timeouts.request`.
+    deadline: Option<Instant>,
+    pub(crate) mirrors: Vec<Mirror>,
+    /// What filters that hold the head for the body have already let pass of it.
+    pub(crate) prefix: Option<Prefix>,
+}
+
+/// Answers a request. Never fails: whatever happens becomes a response or a broken body.
+pub(crate) async fn serve(
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let (mut parts, incoming) = request.into_parts();
+    connection.worker.metrics.begin();
+    let upgrade =
+        check::upgrade(parts.version, &parts.headers).zip(parts.extensions.remove::<OnUpgrade>());
+    let limits = &connection.worker.config.limits;
+    let (mut head, refused) =
+        match check::request_head(&mut parts, connection.scheme.clone(), limits) {
+            Ok(head) => (head, None),
+            Err(refused) => (
+                check::refused_head(&parts, connection.scheme.clone()),
+                Some(refused),
+            ),
+        };
+    let record = record(&parts, &mut head, connection.peer);
+    let stream = Rc::new(Stream {
+        state: connection.worker.state(),
+        connection,
+        record: RefCell::new(record),
+        chain: RefCell::new(Chain::default()),
+        signal: Rc::default(),
+        failure: RefCell::default(),
+        reply: RefCell::default(),
+        received: Rc::default(),
+        sent: Cell::new(0),
+    });
+    let mut exchange = Exchange {
+        stream,
+        upgrade,
+        deadline: None,
+        mirrors: Vec::new(),
+        prefix: None,
+    };
+    let outcome = exchange.run(head, incoming, refused).await;
+    let response = match outcome {
+        Ok(response) => response,
+        Err(error) => exchange.answer(&error).await,
+    };
+    Ok(exchange.seal(response, parts.version, &parts.method))
+}
+
+fn record(parts: &Parts, head: &mut RequestHead, peer: std::net::SocketAddr) -> Record {
+    Record {
+        started: Instant::now(),
+        start_time: SystemTime::now(),
+        version: parts.version,
+        method: head.method.clone(),
+        authority: head.authority.clone(),
+        path: head.path.clone(),
+        user_agent: head.headers.get(header::USER_AGENT).cloned(),
+        request_id: forwarded::request_id(head),
+        client: peer,
+        rule: None,
+        status: 0,
+        details: "",
+        filter: None,
+        tries: Tries::default(),
+        cluster: None,
+        upstream_started: None,
+        upstream_answered: None,
+        complete: false,
+    }
+}
+
+impl Exchange {
+    async fn run(
+        &mut self,
+        mut head: RequestHead,
+        incoming: Incoming,
+        refused: Option<Refused>,
+    ) -> Result<Response<Body>, Error> {
+        if let Some(refused) = refused {
+            return Err(Error::Refused(refused));
+        }
+        let stream = self.stream.clone();
+        let connection = &stream.connection;
+        check::remove_hop_by_hop(&mut head.headers);
+        forwarded::set(
+            &mut head,
+            connection.peer,
+            connection.listener.port,
+            &connection.worker.config.trust,
+        );
+        if let Some(client) = forwarded::client_address(&head, connection.peer, &connection.worker.config.trust) {
+            stream.record.borrow_mut().client = client;
+        }
+        let body = Body::incoming(incoming, &stream.received);
+
+        let listener = stream
+            .state
+            .listener(&connection.listener)
+            .cloned()
+            .ok_or(Error::NoListener)?;
+        let listener_host = self.listener_host(&listener, &lower_host(&head))?;
+        if !listener_host.filters.is_empty() {
+            // Filters of the listener run before the route is chosen, and may change what it is chosen by.
+            match self.listener_filters(listener_host, &mut head).await? {
+                Flow::Continue => {}
+                Flow::Reply(response) => return Ok(response),
+            }
+        }
+        let entry = find(listener_host, &head)?;
+        stream.record.borrow_mut().rule = Some(entry.rule.clone());
+        let limit = entry.rule.timeouts.request;
+        self.deadline = limit.map(|limit| Instant::now() + limit);
+        let routed = self.route(head, body, entry);
+        match limit {
+            None => routed.await,
+            Some(limit) => tokio::time::timeout(limit, routed)
+                .await
+                .unwrap_or(Err(Error::RequestTimeout(limit))),
+        }
+    }
+
+    /// The listener hostname that serves the request, and only that one.
+    fn listener_host<'a>(
+        &self,
+        listener: &'a Listener,
+        host: &str,
+    ) -> Result<&'a ListenerHost, Error> {
+        let found = listener.hosts.find(host).ok_or(Error::NoListener)?;
+        if let Some(tls) = &self.stream.connection.tls {
+            let by_name = listener
+                .hosts
+                .find(tls.server_name.as_deref().unwrap_or_default());
+            // Listeners with one certificate may share a connection (RFC 9113 section 9.1.1).
+            if by_name
+                .is_none_or(|by_name| !std::ptr::eq(by_name, found) && by_name.tls != found.tls)
+            {
+                return Err(Error::Misdirected);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Filters, backend, upstream, and the response past the filters.
+    async fn route(
+        &mut self,
+        head: RequestHead,
+        body: Body,
+        entry: &RouteEntry,
+    ) -> Result<Response<Body>, Error> {
+        let stream = self.stream.clone();
+        let rule = &entry.rule;
+        let mut body = body;
+        let mut held = Held::Plain(head);
+        let place = |index| Place {
+            rule: rule.clone(),
+            backend: None,
+            index,
+        };
+        match self
+            .request_filters(
+                &mut held,
+                &mut body,
+                &rule.filters,
+                place,
+                &entry.matches.path,
+            )
+            .await?
+        {
+            Flow::Continue => {}
+            Flow::Reply(response) => return self.back(response, "filter_reply").await,
+        }
+        let chosen = choose(&rule.backends).ok_or(Error::NoBackend)?;
+        let backend = &rule.backends[chosen];
+        if !backend.filters.is_empty() {
+            let place = |index| Place {
+                rule: rule.clone(),
+                backend: Some(chosen),
+                index,
+            };
+            match self
+                .request_filters(
+                    &mut held,
+                    &mut body,
+                    &backend.filters,
+                    place,
+                    &entry.matches.path,
+                )
+                .await?
+            {
+                Flow::Continue => {}
+                Flow::Reply(response) => return self.back(response, "filter_reply").await,
+            }
+        }
+        let backend = match &backend.target {
+            BackendTarget::Backend(backend) => backend,
+            BackendTarget::Unresolved { reason } => {
+                return Err(Error::UnresolvedBackend(reason.clone()));
+            }
+        };
+        let cluster = stream.state.cluster(&stream.connection.worker, backend);
+        stream.record.borrow_mut().cluster = Some(backend.key.clone());
+        stream
+            .chain
+            .borrow_mut()
+            .with_io(|io| io.attributes.cluster_name = Some(backend.key.clone()));
+        let head = self.sendable(held)?;
+        let (head, body) = self.outgoing(head, body);
+        let body = self.mirror(&head, body);
+        let response = self.upstream(&cluster, head, body, entry).await?;
+        self.back(response, "via_upstream").await
+    }
+
+    /// The head as it goes out: what filters left must be a request, and framing is ours.
+    fn sendable(&self, held: Held) -> Result<RequestHead, Error> {
+        let mut head = match held {
+            Held::Plain(head) => head,
+            Held::Chain => {
+                let mut chain = self.stream.chain.borrow_mut();
+                let missing = chain
+                    .with_io(|io| io.missing.intersects(PseudoSet::REQUEST))
+                    .unwrap_or(false);
+                if missing {
+                    return Err(Error::Unsendable("it lacks a pseudo-header"));
+                }
+                // A copy stays for the filters' on_log.
+                chain
+                    .with_io(|io| io.request.clone())
+                    .ok_or(Error::Unsendable("its head is gone"))?
+            }
+        };
+        if self.stream.chain.borrow().has_modules() {
+            check::remove_hop_by_hop(&mut head.headers);
+        }
+        // The body is read and sent at once, so there is nothing left to wait for (RFC 9110 section 10.1.1).
+        head.headers.remove(header::EXPECT);
+        Ok(head)
+    }
+
+    /// Puts the body filters in front of the body, and makes length and body agree.
+    fn outgoing(&mut self, mut head: RequestHead, body: Body) -> (RequestHead, Body) {
+        let exact = body.size_hint().exact();
+        let declared = declared_length(&head.headers);
+        let unframed = self.upgrade.is_some();
+        let (body, filtered) = match Filtered::new(&self.stream, Direction::Request, body, declared)
+        {
+            Ok(mut filtered) => {
+                if let Some(prefix) = self.prefix.take() {
+                    filtered.begin_after(prefix.after, prefix.data, prefix.end);
+                }
+                (Body::Filtered(Box::new(filtered)), true)
+            }
+            Err(body) => match self.prefix.take() {
+                // No filter further on looks at the body that one has waited for.
+                Some(prefix) => (body.after(prefix.data), true),
+                None => (body, false),
+            },
+        };
+        if !filtered && !unframed {
+            // Whatever a filter wrote there, the body is as long as it is.
+            match exact {
+                Some(0) if !head.headers.contains_key(header::CONTENT_LENGTH) => {}
+                Some(length) => drop(
+                    head.headers
+                        .insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
+                ),
+                None => drop(head.headers.remove(header::CONTENT_LENGTH)),
+            }
+        }
+        (head, body)
+    }
+
+    /// Starts the mirrors; they get what the upstream gets.
+    fn mirror(&mut self, head: &RequestHead, body: Body) -> Body {
+        let mirrors = std::mem::take(&mut self.mirrors);
+        if mirrors.is_empty() {
+            return body;
+        }
+        let (body, copies) = Tee::new(body, mirrors.len());
+        for (mirror, copy) in mirrors.into_iter().zip(copies) {
+            let (head, stream) = (head.clone(), self.stream.clone());
+            let worker = stream.connection.worker.clone();
+            let cluster = stream.state.cluster(&worker, &mirror.backend);
+            drop(stream);
+            tokio::task::spawn_local(async move {
+                let sent = forward::once(&worker, &cluster, head, copy).await;
+                match sent {
+                    Ok((response, mut pooled)) => {
+                        // Its answer is read to the end, so that the connection can be used again.
+                        let read = http_body_util::BodyExt::collect(response.into_body()).await;
+                        if read.is_ok() {
+                            pooled.give_back();
+                        }
+                    }
+                    Err(error) => tracing::debug!(%error, "mirror"),
+                }
+            });
+        }
+        body
+    }
+
+    async fn upstream(
+        &mut self,
+        cluster: &Rc<crate::upstream::Cluster>,
+        head: RequestHead,
+        body: Body,
+        entry: &RouteEntry,
+    ) -> Result<Response<Body>, Error> {
+        let stream = self.stream.clone();
+        let rule = &entry.rule;
+        let plan = Plan {
+            retry: rule.retry.as_ref(),
+            try_timeout: rule.timeouts.backend_request,
+            upgrade: self.upgrade.as_ref().map(|(protocol, _)| protocol.clone()),
+        };
+        stream.record.borrow_mut().upstream_started = Some(Instant::now());
+        let mut tries = Tries::default();
+        let worker = &stream.connection.worker;
+        let has_modules = stream.chain.borrow().has_modules();
+        let sending = forward::send(worker, cluster, head, body, &plan, &mut tries);
+        let sent = if has_modules {
+            tokio::select! {
+                biased;
+                sent = sending => sent.map(Some),
+                interrupted = stream.interruption() => match interrupted {
+                    Ok(reply) => {
+                        *stream.reply.borrow_mut() = Some(reply);
+                        Ok(None)
+                    }
+                    Err(error) => Err(error),
+                },
+            }
+        } else {
+            sending.await.map(Some)
+        };
+        {
+            let mut record = stream.record.borrow_mut();
+            record.upstream_answered = Some(Instant::now());
+            record.tries = tries;
+        }
+        let (response, pooled) = match sent {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Ok(self.reply_taken()),
+            // What stopped the body is the reason, not that the upstream then broke off.
+            Err(error) => match stream.interrupted() {
+                Some(Ok(reply)) => return Ok(reply_response(reply)),
+                Some(Err(cause)) => return Err(cause),
+                None => return Err(error),
+            },
+        };
+        if has_modules {
+            attributes::upstream(&stream);
+        }
+        upgrade::join(
+            response,
+            pooled,
+            self.upgrade.take().map(|(_, on_upgrade)| on_upgrade),
+        )
+    }
+
+    fn reply_taken(&self) -> Response<Body> {
+        let reply: Option<LocalReply> = self.stream.reply.borrow_mut().take();
+        reply.map_or_else(|| Response::new(Body::Empty), reply_response)
+    }
+
+    /// The response past the filters, with its body.
+    pub(crate) async fn back(
+        &mut self,
+        response: Response<Body>,
+        details: &'static str,
+    ) -> Result<Response<Body>, Error> {
+        let stream = self.stream.clone();
+        {
+            let mut record = stream.record.borrow_mut();
+            if record.details.is_empty() {
+                record.details = details;
+            }
+        }
+        let mut response = stream.respond(response).await?;
+        let tunnel = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+        if !tunnel {
+            check::remove_hop_by_hop(response.headers_mut());
+        }
+        if !stream.chain.borrow().has_modules() || tunnel {
+            return Ok(response);
+        }
+        let exact = response.body().size_hint().exact();
+        let declared = declared_length(response.headers());
+        let head_only = self.stream.record.borrow().method == Method::HEAD;
+        let (mut parts, body) = response.into_parts();
+        let body = match Filtered::new(&stream, Direction::Response, body, declared) {
+            Ok(filtered) => Body::Filtered(Box::new(filtered)),
+            Err(body) => {
+                match exact {
+                    _ if head_only => {}
+                    Some(length) if declared.is_some() && declared != Some(length) => {
+                        parts
+                            .headers
+                            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+                    }
+                    None => drop(parts.headers.remove(header::CONTENT_LENGTH)),
+                    Some(_) => {}
+                }
+                body
+            }
+        };
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// The host's own answer to an error, past the filters that have seen the request.
+    async fn answer(&mut self, error: &Error) -> Response<Body> {
+        let stream = self.stream.clone();
+        {
+            let mut record = stream.record.borrow_mut();
+            record.details = error.details();
+            if let Error::Filter { filter, .. } = error {
+                record.filter = Some(filter.to_string());
+            }
+        }
+        stream.connection.worker.metrics.own_reply(error.details());
+        if error.is_noteworthy() {
+            let record = stream.record.borrow();
+            let route = record.rule.as_ref().map(|rule| rule.origin.to_string());
+            tracing::warn!(details = error.details(), route, path = record.path.as_str(), %error, "request failed");
+        }
+        let own = crate::response::own(error);
+        // A filter that has failed is out of the chain; the others may still add to the answer, and if one fails over it the
+        // answer goes out as it is.
+        let plain = crate::response::own(error);
+        stream.respond(own).await.unwrap_or(plain)
+    }
+
+    /// Ties the response to the exchange, so that its last byte ends both.
+    fn seal(
+        self,
+        response: Response<Body>,
+        version: Version,
+        method: &Method,
+    ) -> Response<ResponseBody> {
+        let (mut parts, body) = response.into_parts();
+        parts.version = version;
+        self.stream.record.borrow_mut().status = parts.status.as_u16();
+        let bodiless =
+            method == Method::HEAD || parts.status.as_u16() == 204 || parts.status.as_u16() == 304;
+        let deadline = self.deadline.filter(|_| !body.is_end_stream());
+        Response::from_parts(
+            parts,
+            ResponseBody::new(body, self.stream, deadline, bodiless),
+        )
+    }
+}
+
+/// The route for a request, its path read in the one way that routes are matched on.
+fn find<'a>(host: &'a ListenerHost, head: &RequestHead) -> Result<&'a RouteEntry, Error> {
+    let path = path::canonical(head.path.path());
+    host.find(&lower_host(head), &RouteQuery { head, path })
+        .ok_or(Error::NoRoute)
+}
+
+fn lower_host(head: &RequestHead) -> Cow<'_, str> {
+    let host = head.host();
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(host.to_ascii_lowercase());
+    }
+    Cow::Borrowed(host)
+}
+
+/// A backend by weight.
+fn choose(backends: &[tidegate_model::WeightedBackend]) -> Option<usize> {
+    if let [only] = backends {
+        return (only.weight > 0).then_some(0);
+    }
+    let total: u64 = backends
+        .iter()
+        .map(|backend| u64::from(backend.weight))
+        .sum();
+    let mut at = if total == 0 {
+        return None;
+    } else {
+        fastrand::u64(..total)
+    };
+    backends.iter().position(|backend| {
+        let weight = u64::from(backend.weight);
+        let here = at < weight;
+        at = at.saturating_sub(weight);
+        here
+    })
+}
+
+fn declared_length(headers: &http::HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}

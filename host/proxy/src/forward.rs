@@ -1,0 +1,291 @@
+//! A request to an upstream: the choice of an endpoint, the connection, further tries, and the head of the response.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use hyper::body::Incoming;
+use tidegate_model::{RequestHead, Retry};
+
+use crate::body::{Body, Replay};
+use crate::error::Error;
+use crate::upstream::{Cluster, Host, Pooled};
+use crate::worker::Worker;
+
+/// Further tries that are always safe: nothing of the request was sent.
+const SAFE_RETRIES: u32 = 2;
+/// Least wait between tries that a route asks for but gives no backoff.
+const BACKOFF: Duration = Duration::from_millis(25);
+
+/// What a request is sent with.
+pub(crate) struct Plan<'a> {
+    pub(crate) retry: Option<&'a Retry>,
+    /// Limit for each try.
+    pub(crate) try_timeout: Option<Duration>,
+    /// `Upgrade`, where the client asks to leave HTTP.
+    pub(crate) upgrade: Option<HeaderValue>,
+}
+
+/// What is known of the tries, for the access log and the properties of filters.
+#[derive(Default)]
+pub(crate) struct Tries {
+    pub(crate) count: u32,
+    pub(crate) host: Option<Rc<Host>>,
+}
+
+/// Sends a request until one try is answered or none is left.
+pub(crate) async fn send(
+    worker: &Worker,
+    cluster: &Rc<Cluster>,
+    head: RequestHead,
+    body: Body,
+    plan: &Plan<'_>,
+    tries: &mut Tries,
+) -> Result<(Response<Incoming>, Pooled), Error> {
+    let Some(retry) = plan.retry.filter(|retry| retry.attempts > 0) else {
+        return attempt(worker, cluster, head, body, plan, tries).await;
+    };
+    let replay = match body {
+        Body::Empty => None,
+        body => Some(Replay::new(body, worker.config.limits.replay_bytes)),
+    };
+    let mut left = retry.attempts;
+    loop {
+        let body = match &replay {
+            None => Body::Empty,
+            // Only the latest copy is read; the recording is what the tries have in common.
+            Some(replay) => Body::Replay(replay.again().ok_or(Error::RequestBody)?),
+        };
+        let outcome = attempt(worker, cluster, head.clone(), body, plan, tries).await;
+        let again = left > 0
+            && replay
+                .as_ref()
+                .is_none_or(|replay| replay.again().is_some())
+            && match &outcome {
+                Ok((response, _)) => retry.codes.contains(&response.status().as_u16()),
+                Err(Error::Connect { .. } | Error::Upstream { .. } | Error::BackendTimeout(_)) => {
+                    true
+                }
+                Err(_) => false,
+            };
+        if !again {
+            return outcome;
+        }
+        left -= 1;
+        worker.metrics.count(&worker.metrics.retries);
+        tokio::time::sleep(retry.backoff.unwrap_or(BACKOFF)).await;
+    }
+}
+
+/// One try within its time, as the route counts them.
+async fn attempt(
+    worker: &Worker,
+    cluster: &Rc<Cluster>,
+    head: RequestHead,
+    body: Body,
+    plan: &Plan<'_>,
+    tries: &mut Tries,
+) -> Result<(Response<Incoming>, Pooled), Error> {
+    let exchange = exchange(worker, cluster, head, body, plan.upgrade.as_ref(), tries);
+    match plan.try_timeout {
+        None => exchange.await,
+        Some(limit) => tokio::time::timeout(limit, exchange)
+            .await
+            .unwrap_or(Err(Error::BackendTimeout(limit))),
+    }
+}
+
+/// Connects and sends, and again elsewhere as long as nothing of the request can have been processed.
+async fn exchange(
+    worker: &Worker,
+    cluster: &Rc<Cluster>,
+    head: RequestHead,
+    body: Body,
+    upgrade: Option<&HeaderValue>,
+    tries: &mut Tries,
+) -> Result<(Response<Incoming>, Pooled), Error> {
+    let mut tried: Vec<Rc<Host>> = Vec::new();
+    let mut parts = Parts::new(head, body, upgrade);
+    let mut fresh = false;
+    loop {
+        let host = cluster
+            .pick(&tried)
+            .ok_or_else(|| Error::NoEndpoint(cluster.key()))?;
+        tries.count += 1;
+        tries.host = Some(host.clone());
+        let timeout = cluster.connect_timeout();
+        let connection = if fresh {
+            host.open(timeout).await
+        } else {
+            host.checkout(timeout).await
+        };
+        let mut pooled = match connection {
+            Ok(pooled) => pooled,
+            Err(error) => {
+                host.failed();
+                worker.metrics.count(&worker.metrics.connect_failures);
+                if tries.count <= SAFE_RETRIES && tried.len() + 1 < cluster.len() {
+                    tried.push(host);
+                    continue;
+                }
+                return Err(Error::Connect {
+                    endpoint: host.endpoint.to_string(),
+                    error,
+                });
+            }
+        };
+        let idempotent = parts.is_repeatable();
+        let kept = (idempotent && pooled.reused)
+            .then(|| parts.copy())
+            .flatten();
+        match pooled.send(parts.request(pooled.is_http2())?).await {
+            Ok(response) => {
+                if matches!(response.status().as_u16(), 502..=504) {
+                    host.failed()
+                } else {
+                    host.succeeded()
+                }
+                return Ok((response, pooled));
+            }
+            // The connection was closed while it was idle: nothing of the request was read.
+            Err(failed) if failed.unsent.is_some() && tries.count <= SAFE_RETRIES + 1 => {
+                parts = Parts::from_request(failed.unsent.unwrap_or_default());
+                fresh = true;
+            }
+            // Closed at the same moment: an idempotent request without a body may be sent once more (RFC 9110 section 9.2.2).
+            Err(failed) if kept.is_some() && !fresh && is_close(&failed.error) => {
+                parts = kept.unwrap_or_else(|| Parts::from_request(Request::default()));
+                fresh = true;
+            }
+            Err(failed) => {
+                host.failed();
+                return Err(Error::Upstream {
+                    endpoint: host.endpoint.to_string(),
+                    error: failed.error,
+                });
+            }
+        }
+    }
+}
+
+/// A single call, without a route's tries.
+pub(crate) async fn once(
+    worker: &Worker,
+    cluster: &Rc<Cluster>,
+    head: RequestHead,
+    body: Body,
+) -> Result<(Response<Incoming>, Pooled), Error> {
+    exchange(worker, cluster, head, body, None, &mut Tries::default()).await
+}
+
+/// A body of one piece that ends with trailers.
+pub(crate) async fn with_trailers(bytes: Bytes, trailers: HeaderMap) -> Body {
+    let (mut sender, body) = http_body_util::channel::Channel::new(2);
+    // Room for both was made just now.
+    let _ = sender.send_data(bytes).await;
+    let _ = sender.send_trailers(trailers).await;
+    Body::Channel(body)
+}
+
+fn is_close(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.is_closed() || error.is_canceled()
+}
+
+/// A request that can be written for either version of HTTP.
+struct Parts {
+    method: Method,
+    scheme: Scheme,
+    authority: HeaderValue,
+    target: http::uri::PathAndQuery,
+    headers: HeaderMap,
+    body: Body,
+}
+
+impl Parts {
+    fn new(head: RequestHead, body: Body, upgrade: Option<&HeaderValue>) -> Self {
+        let RequestHead {
+            method,
+            scheme,
+            authority,
+            path,
+            mut headers,
+        } = head;
+        if let Some(protocol) = upgrade {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocol.clone());
+        }
+        Self {
+            method,
+            scheme,
+            authority,
+            target: path,
+            headers,
+            body,
+        }
+    }
+
+    /// Takes apart what [`Parts::request`] put together.
+    fn from_request(request: Request<Body>) -> Self {
+        let (parts, body) = request.into_parts();
+        let mut headers = parts.headers;
+        let host = headers.remove(header::HOST);
+        let in_target = || {
+            parts
+                .uri
+                .authority()
+                .and_then(|a| HeaderValue::from_str(a.as_str()).ok())
+        };
+        Self {
+            method: parts.method,
+            scheme: parts.uri.scheme().cloned().unwrap_or(Scheme::HTTP),
+            authority: host
+                .or_else(in_target)
+                .unwrap_or_else(|| HeaderValue::from_static("")),
+            target: parts
+                .uri
+                .path_and_query()
+                .cloned()
+                .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
+            headers,
+            body,
+        }
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.method.is_idempotent() && matches!(self.body, Body::Empty)
+    }
+
+    fn copy(&self) -> Option<Self> {
+        matches!(self.body, Body::Empty).then(|| Self {
+            method: self.method.clone(),
+            scheme: self.scheme.clone(),
+            authority: self.authority.clone(),
+            target: self.target.clone(),
+            headers: self.headers.clone(),
+            body: Body::Empty,
+        })
+    }
+
+    fn request(self, http2: bool) -> Result<Request<Body>, Error> {
+        let mut request = Request::new(self.body);
+        *request.method_mut() = self.method;
+        let mut uri = http::uri::Parts::default();
+        uri.path_and_query = Some(self.target);
+        *request.headers_mut() = self.headers;
+        if http2 {
+            let authority = http::uri::Authority::try_from(self.authority.as_bytes());
+            uri.scheme = Some(self.scheme);
+            uri.authority =
+                Some(authority.map_err(|_| Error::Unsendable("the authority is not one"))?);
+            *request.version_mut() = Version::HTTP_2;
+            request.headers_mut().remove(header::CONNECTION);
+        } else {
+            request.headers_mut().insert(header::HOST, self.authority);
+        }
+        *request.uri_mut() =
+            http::Uri::from_parts(uri).map_err(|_| Error::Unsendable("the target is not one"))?;
+        Ok(request)
+    }
+}

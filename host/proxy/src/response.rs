@@ -1,0 +1,107 @@
+//! The response as it goes out: its bytes counted, its time bounded, and the host's own answers.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use crate::body::{Body, BodyError};
+use crate::error::Error;
+use crate::stream::Stream;
+
+/// The body of a response to a client. It holds the exchange, which ends with it.
+pub(crate) struct ResponseBody {
+    body: Body,
+    stream: Rc<Stream>,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl ResponseBody {
+    /// `bodiless`: the response ends with its head whatever the body is.
+    pub(crate) fn new(
+        body: Body,
+        stream: Rc<Stream>,
+        deadline: Option<Instant>,
+        bodiless: bool,
+    ) -> Self {
+        if bodiless || body.is_end_stream() {
+            stream.record.borrow_mut().complete = true;
+        }
+        Self {
+            body,
+            stream,
+            deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
+        }
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        match &frame {
+            Poll::Pending => {
+                if let Some(deadline) = &mut self.deadline
+                    && deadline.as_mut().poll(cx).is_ready()
+                {
+                    self.stream.record.borrow_mut().details = "request_timeout";
+                    return Poll::Ready(Some(Err(BodyError::Timeout)));
+                }
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.stream
+                        .sent
+                        .set(self.stream.sent.get() + data.len() as u64);
+                }
+                if self.body.is_end_stream() {
+                    self.stream.record.borrow_mut().complete = true;
+                }
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let mut record = self.stream.record.borrow_mut();
+                record.complete = true;
+                record.details = match error {
+                    BodyError::Peer(_) => "upstream_reset_after_response_started",
+                    BodyError::Filter(details) => details,
+                    BodyError::Timeout => "request_timeout",
+                };
+            }
+            Poll::Ready(None) => self.stream.record.borrow_mut().complete = true,
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The host's own answer. It says no more than the status: reasons are for the access log.
+pub(crate) fn own(error: &Error) -> Response<Body> {
+    let status = error.status();
+    let text = format!(
+        "{} {}\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or_default()
+    );
+    let mut response = Response::new(Body::full(text.into()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}

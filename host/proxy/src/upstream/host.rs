@@ -1,0 +1,107 @@
+//! One endpoint: its connections, how busy it is, and whether it has lately failed.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use tidegate_model::Endpoint;
+use tokio::time::Instant;
+
+use super::connect::Connector;
+use crate::body::Body;
+
+/// Failures in a row that eject an endpoint (Envoy's `consecutive_gateway_failure`).
+pub(super) const FAILURES: u32 = 5;
+/// How long the first ejection lasts; each further one lasts that much longer.
+const EJECTION: Duration = Duration::from_secs(30);
+
+/// One endpoint of a cluster.
+pub(crate) struct Host {
+    pub(crate) endpoint: Endpoint,
+    pub(super) connector: Connector,
+    /// HTTP/1 connections without a request, the latest used last.
+    pub(super) idle: RefCell<Vec<(http1::SendRequest<Body>, Instant)>>,
+    /// HTTP/2 connections, shared by their requests.
+    pub(super) shared: RefCell<Vec<http2::SendRequest<Body>>>,
+    /// Lets one HTTP/2 connection be opened at a time.
+    pub(super) opening: tokio::sync::Mutex<()>,
+    active: Cell<u32>,
+    failures: Cell<u32>,
+    ejections: Cell<u32>,
+    ejected_until: Cell<Option<Instant>>,
+}
+
+/// Counts a request as active while it lives.
+pub(crate) struct Active(Rc<Host>);
+
+impl Host {
+    pub(super) fn new(endpoint: Endpoint, connector: Connector) -> Self {
+        Self {
+            endpoint,
+            connector,
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            opening: tokio::sync::Mutex::default(),
+            active: Cell::new(0),
+            failures: Cell::new(0),
+            ejections: Cell::new(0),
+            ejected_until: Cell::new(None),
+        }
+    }
+
+    pub(crate) fn begin(self: &Rc<Self>) -> Active {
+        self.active.set(self.active.get() + 1);
+        Active(self.clone())
+    }
+
+    pub(super) fn active(&self) -> u32 {
+        self.active.get()
+    }
+
+    /// A connection or a request failed here.
+    pub(crate) fn failed(&self) {
+        let failures = self.failures.get() + 1;
+        self.failures.set(failures);
+        if failures >= FAILURES {
+            self.failures.set(0);
+            let ejections = (self.ejections.get() + 1).min(10);
+            self.ejections.set(ejections);
+            self.ejected_until
+                .set(Some(Instant::now() + EJECTION * ejections));
+            tracing::warn!(endpoint = %self.endpoint, failures, "endpoint ejected after failures in a row");
+        }
+    }
+
+    /// A request was answered here.
+    pub(crate) fn succeeded(&self) {
+        self.failures.set(0);
+        if self
+            .ejected_until
+            .get()
+            .is_none_or(|until| until <= Instant::now())
+        {
+            self.ejections.set(0);
+        }
+    }
+
+    pub(super) fn is_ejected(&self, now: Instant) -> bool {
+        self.ejected_until.get().is_some_and(|until| until > now)
+    }
+
+    pub(super) fn close_idle(&self, timeout: Duration) {
+        let now = Instant::now();
+        self.idle
+            .borrow_mut()
+            .retain(|(sender, since)| !sender.is_closed() && now - *since < timeout);
+        self.shared
+            .borrow_mut()
+            .retain(|sender| !sender.is_closed());
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get().saturating_sub(1));
+    }
+}

@@ -1,0 +1,160 @@
+//! Taking a connection for a request, and giving it back when the response has been read to its end.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use tokio::time::Instant;
+
+use super::connect::{ConnectError, Sender};
+use super::host::{Active, Host};
+use crate::body::Body;
+
+/// Connections kept per endpoint and worker; beyond, the oldest idle ones are closed.
+const MOST_IDLE: usize = 128;
+
+/// Streams at once on an HTTP/2 connection before another one is opened: what servers commonly allow (RFC 9113 section 6.5.2).
+const STREAMS: usize = 100;
+
+/// A connection with one request's worth of use.
+pub(crate) struct Pooled {
+    host: Rc<Host>,
+    sender: Option<http1::SendRequest<Body>>,
+    shared: Option<http2::SendRequest<Body>>,
+    /// Whether it has carried requests before, so that it may have been closed meanwhile.
+    pub(crate) reused: bool,
+    _active: Active,
+}
+
+/// Why a request got no response.
+pub(crate) struct SendError {
+    pub(crate) error: hyper::Error,
+    /// The request, if not a byte of it was sent.
+    pub(crate) unsent: Option<Request<Body>>,
+}
+
+impl Host {
+    /// A connection that is ready for a request: an idle or shared one, else a new one.
+    pub(crate) async fn checkout(
+        self: &Rc<Self>,
+        timeout: Duration,
+    ) -> Result<Pooled, ConnectError> {
+        if self.connector.shares_connections() {
+            return self.checkout_shared(timeout).await;
+        }
+        loop {
+            let Some((mut sender, _)) = self.idle.borrow_mut().pop() else {
+                break;
+            };
+            // The end of a response and the readiness for the next request are two steps of the connection's task.
+            if !sender.is_closed() && poll_fn(|cx| sender.poll_ready(cx)).await.is_ok() {
+                return Ok(self.pooled(Some(sender), None, true));
+            }
+        }
+        self.open(timeout).await
+    }
+
+    /// A new connection, whatever is idle.
+    pub(crate) async fn open(self: &Rc<Self>, timeout: Duration) -> Result<Pooled, ConnectError> {
+        match self.connector.connect(&self.endpoint, timeout).await {
+            Ok(Sender::Http1(mut sender)) => {
+                poll_fn(|cx| sender.poll_ready(cx)).await?;
+                Ok(self.pooled(Some(sender), None, false))
+            }
+            Ok(Sender::Http2(mut sender)) => {
+                poll_fn(|cx| sender.poll_ready(cx)).await?;
+                self.shared.borrow_mut().push(sender.clone());
+                Ok(self.pooled(None, Some(sender), false))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn checkout_shared(self: &Rc<Self>, timeout: Duration) -> Result<Pooled, ConnectError> {
+        if let Some(sender) = self.ready_shared() {
+            return Ok(self.pooled(None, Some(sender), true));
+        }
+        // Whoever waited here may find the connection that the one before opened.
+        let _opening = self.opening.lock().await;
+        match self.ready_shared() {
+            Some(sender) => Ok(self.pooled(None, Some(sender), true)),
+            None => self.open(timeout).await,
+        }
+    }
+
+    fn ready_shared(&self) -> Option<http2::SendRequest<Body>> {
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|sender| !sender.is_closed());
+        // Streams are counted per endpoint; a connection more is opened when all are full.
+        if self.active() as usize >= shared.len() * STREAMS {
+            return None;
+        }
+        let at = fastrand::usize(..shared.len());
+        Some(shared[at].clone())
+    }
+
+    fn pooled(
+        self: &Rc<Self>,
+        sender: Option<http1::SendRequest<Body>>,
+        shared: Option<http2::SendRequest<Body>>,
+        reused: bool,
+    ) -> Pooled {
+        Pooled {
+            host: self.clone(),
+            sender,
+            shared,
+            reused,
+            _active: self.begin(),
+        }
+    }
+}
+
+impl Pooled {
+    /// The endpoint it leads to.
+    pub(crate) fn host(&self) -> &Rc<Host> {
+        &self.host
+    }
+
+    /// Whether the request is to be written as HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Sends a request and waits for the head of the response.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let sent = match (&mut self.sender, &mut self.shared) {
+            (Some(sender), _) => sender.try_send_request(request).await,
+            (None, Some(sender)) => sender.try_send_request(request).await,
+            (None, None) => unreachable!("a pooled connection has a sender until it is given back"),
+        };
+        sent.map_err(|mut failed| {
+            let unsent = failed.take_message();
+            self.sender = None;
+            SendError {
+                error: failed.into_error(),
+                unsent,
+            }
+        })
+    }
+
+    /// The response was read to its end: the connection may carry the next request.
+    pub(crate) fn give_back(&mut self) {
+        let Some(sender) = self.sender.take() else {
+            return;
+        };
+        if sender.is_closed() {
+            return;
+        }
+        let mut idle = self.host.idle.borrow_mut();
+        if idle.len() >= MOST_IDLE {
+            idle.remove(0);
+        }
+        idle.push((sender, Instant::now()));
+    }
+}

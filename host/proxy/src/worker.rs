@@ -1,0 +1,269 @@
+//! One data-plane thread: its runtime, its listeners, its upstreams and its VMs. Nothing on it is shared with another worker but
+//! the published state, so nothing here locks.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use tidegate_model::{Backend, FilterSpec, Listener};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
+
+use crate::access_log::LogBuffer;
+use crate::config::ProxyConfig;
+use crate::connection;
+use crate::local::LocalExecutor;
+use crate::metrics::WorkerMetrics;
+use crate::plugin::{Filters, WorkerFilter};
+use crate::publish::Published;
+use crate::upstream::{Cluster, Upstreams};
+
+/// A listener by the address it is bound to and the port it is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ListenerKey {
+    pub(crate) bind: SocketAddr,
+    pub(crate) port: u16,
+}
+
+/// What the control side tells a worker.
+pub(crate) enum Command {
+    /// Accept here.
+    Listen(ListenerKey, TcpListener),
+    /// Accept what is queued, and no more.
+    Unlisten(ListenerKey),
+    /// A new state was published.
+    Refresh,
+    /// Let connections end.
+    Drain,
+}
+
+/// The state of a worker.
+pub(crate) struct Worker {
+    pub(crate) config: Arc<ProxyConfig>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) filters: Filters,
+    pub(crate) log: RefCell<LogBuffer>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) connections: Cell<usize>,
+    pub(crate) draining: CancellationToken,
+    pub(crate) http1: http1::Builder,
+    pub(crate) http2: http2::Builder<LocalExecutor>,
+    published: RefCell<arc_swap::Cache<Arc<arc_swap::ArcSwap<Published>>, Arc<Published>>>,
+    state: RefCell<Rc<State>>,
+    ids: Cell<u64>,
+}
+
+/// A published state as this worker uses it. Requests hold it to their end.
+pub(crate) struct State {
+    pub(crate) published: Arc<Published>,
+    listeners: HashMap<ListenerKey, Arc<Listener>>,
+    clusters: Vec<RefCell<Option<Rc<Cluster>>>>,
+    filters: Vec<RefCell<Option<Rc<WorkerFilter>>>>,
+}
+
+/// What a worker is started with.
+pub(crate) struct Start {
+    pub(crate) config: Arc<ProxyConfig>,
+    pub(crate) published: Arc<arc_swap::ArcSwap<Published>>,
+    pub(crate) log: LogBuffer,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) commands: UnboundedReceiver<Command>,
+    pub(crate) index: usize,
+}
+
+/// Runs a worker until its commands end and its connections with them.
+pub(crate) fn run(start: Start) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async move {
+        let Start {
+            config,
+            published,
+            log,
+            metrics,
+            commands,
+            index,
+        } = start;
+        let mut cache = arc_swap::Cache::new(published);
+        let first = cache.load().clone();
+        let worker = Rc::new(Worker {
+            upstreams: Upstreams::new(config.limits.clone()),
+            filters: Filters::default(),
+            log: RefCell::new(log),
+            metrics,
+            connections: Cell::new(0),
+            draining: CancellationToken::new(),
+            http1: connection::http1(&config.limits),
+            http2: connection::http2(&config.limits),
+            config,
+            state: RefCell::new(Rc::new(State::new(first))),
+            published: RefCell::new(cache),
+            // Connection ids are unique over the workers.
+            ids: Cell::new((index as u64) << 48),
+        });
+        worker.obey(commands).await;
+    });
+    Ok(())
+}
+
+impl Worker {
+    /// The current state.
+    pub(crate) fn state(&self) -> Rc<State> {
+        let mut cache = self.published.borrow_mut();
+        let published = cache.load();
+        let state = self.state.borrow();
+        if Arc::ptr_eq(&state.published, published) {
+            return state.clone();
+        }
+        drop(state);
+        let state = Rc::new(State::new(published.clone()));
+        self.state.replace(state.clone());
+        state
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        let id = self.ids.get() + 1;
+        self.ids.set(id);
+        id
+    }
+
+    async fn obey(self: Rc<Self>, mut commands: UnboundedReceiver<Command>) {
+        let mut listening: HashMap<ListenerKey, CancellationToken> = HashMap::new();
+        let mut housekeeping = tokio::time::interval(Duration::from_secs(1));
+        let mut drained = false;
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Listen(key, socket)) => {
+                        let stop = CancellationToken::new();
+                        listening.insert(key, stop.clone());
+                        tokio::task::spawn_local(accept(self.clone(), key, socket, stop));
+                    }
+                    Some(Command::Unlisten(key)) => drop(listening.remove(&key).map(|stop| stop.cancel())),
+                    Some(Command::Refresh) => self.refresh(),
+                    Some(Command::Drain) => {
+                        listening.drain().for_each(|(_, stop)| stop.cancel());
+                        // What is queued is accepted first, so that it hears the drain as well.
+                        tokio::task::yield_now().await;
+                        self.draining.cancel();
+                        drained = true;
+                    }
+                    None => break,
+                },
+                _ = housekeeping.tick() => {
+                    self.upstreams.close_idle();
+                    self.log.borrow_mut().flush();
+                }
+                () = tokio::time::sleep(Duration::from_millis(20)), if drained => {
+                    if self.connections.get() == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+        self.log.borrow_mut().flush();
+    }
+
+    /// Lets go of the old state and of what only it needed.
+    fn refresh(self: &Rc<Self>) {
+        let state = self.state();
+        let snapshot = &state.published.snapshot;
+        let wanted: std::collections::HashSet<&str> =
+            snapshot.backends.iter().map(|b| &*b.key).collect();
+        self.upstreams.retain(|key| wanted.contains(key));
+        self.filters.adopt(self, &state);
+    }
+}
+
+impl State {
+    fn new(published: Arc<Published>) -> Self {
+        let snapshot = &published.snapshot;
+        let key = |listener: &Arc<Listener>| ListenerKey {
+            bind: listener.bind,
+            port: listener.port,
+        };
+        Self {
+            listeners: snapshot
+                .listeners
+                .iter()
+                .map(|listener| (key(listener), listener.clone()))
+                .collect(),
+            clusters: (0..snapshot.backends.len())
+                .map(|_| RefCell::default())
+                .collect(),
+            filters: (0..snapshot.filters.len())
+                .map(|_| RefCell::default())
+                .collect(),
+            published,
+        }
+    }
+
+    pub(crate) fn listener(&self, key: &ListenerKey) -> Option<&Arc<Listener>> {
+        self.listeners.get(key)
+    }
+
+    /// The cluster of a backend of this state's snapshot.
+    pub(crate) fn cluster(&self, worker: &Worker, backend: &Arc<Backend>) -> Rc<Cluster> {
+        let Some(slot) = self.clusters.get(backend.slot) else {
+            return worker.upstreams.cluster(backend);
+        };
+        slot.borrow_mut()
+            .get_or_insert_with(|| worker.upstreams.cluster(backend))
+            .clone()
+    }
+
+    /// The filter of this state's snapshot as this worker runs it.
+    pub(crate) fn filter(&self, worker: &Rc<Worker>, spec: &Arc<FilterSpec>) -> Rc<WorkerFilter> {
+        let mut slot = self.filters[spec.slot].borrow_mut();
+        slot.get_or_insert_with(|| {
+            worker
+                .filters
+                .get(worker, spec, &self.published.filters[spec.slot])
+        })
+        .clone()
+    }
+}
+
+/// Accepts until told to stop, then takes what is already queued: a connection that the kernel completed is never lost.
+async fn accept(
+    worker: Rc<Worker>,
+    key: ListenerKey,
+    socket: TcpListener,
+    stop: CancellationToken,
+) {
+    let listener = match tokio::net::TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(bind = %key.bind, %error, "cannot listen"),
+    };
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                tokio::task::spawn_local(connection::serve(worker.clone(), key, stream, peer));
+            }
+            Err(error) => back_off(key, &error).await,
+        }
+        while worker.connections.get() >= worker.config.limits.connections {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Out of descriptors is a state that passes; spinning would keep it from passing.
+async fn back_off(key: ListenerKey, error: &std::io::Error) {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset};
+    if !matches!(error.kind(), ConnectionAborted | ConnectionReset) {
+        tracing::warn!(bind = %key.bind, %error, "cannot accept; waiting");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,174 @@
+//! `tidegate check`: what a folder of manifests would serve, and everything that is wrong with it, without a socket.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use serde_json::{Value, json};
+use tidegate_controller::manifests::Folder;
+use tidegate_controller::resources::Resources;
+use tidegate_controller::translate::{Options, Translation, translate};
+use tidegate_model::{FilterVerdict, FilterVerdicts, Snapshot};
+use tidegate_modules::Loader;
+use tidegate_wasm::Shared;
+
+use crate::args::{Binding, Check, Manifests, Output};
+use crate::{FINE, REFUSED};
+
+/// How long loading all filters may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a folder comes to.
+pub(crate) struct Checked {
+    pub(crate) translation: Translation,
+    pub(crate) snapshot: Arc<Snapshot>,
+}
+
+/// `tidegate check`
+pub(crate) fn run(arguments: &Check) -> anyhow::Result<u8> {
+    let checked = translate(&arguments.manifests, &arguments.binding)?;
+    let problems = problems(&checked.translation);
+    match arguments.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&status(1, &checked.translation))?),
+        Output::Text => print_text(&checked, &problems),
+    }
+    Ok(if problems.iter().any(|problem| problem.refused) { REFUSED } else { FINE })
+}
+
+/// Reads, loads and translates.
+pub(crate) fn translate(manifests: &Manifests, binding: &Binding) -> anyhow::Result<Checked> {
+    readable(&manifests.manifests)?;
+    let mut folder = Folder::open(&manifests.manifests);
+    let resources = Resources::build(&folder.reload());
+    let options = options(binding);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(8 << 20)
+        .enable_all()
+        .build()?;
+    let translation = runtime.block_on(async {
+        let first = tidegate_controller::translate::translate(&resources, &FilterVerdicts::new(), &options);
+        let verdicts = verdicts(&first.snapshot).await;
+        tidegate_controller::translate::translate(&resources, &verdicts, &options)
+    });
+    runtime.shutdown_background();
+    let snapshot = translation.snapshot.clone();
+    Ok(Checked { translation, snapshot })
+}
+
+/// Loads every filter once.
+async fn verdicts(snapshot: &Snapshot) -> FilterVerdicts {
+    let loader = Loader::new(Shared::new());
+    let mut changes = loader.changes();
+    loader.want(&snapshot.filters);
+    let all = async {
+        while loader.verdicts().values().any(|verdict| *verdict == FilterVerdict::Loading) {
+            if changes.changed().await.is_err() {
+                break;
+            }
+        }
+    };
+    // What is not known by then is reported as loading.
+    let _ = tokio::time::timeout(PATIENCE, all).await;
+    loader.verdicts()
+}
+
+/// Wrong paths are wrong usage, not an empty configuration.
+pub(crate) fn readable(paths: &[PathBuf]) -> anyhow::Result<()> {
+    for path in paths {
+        if let Err(error) = std::fs::metadata(path) {
+            bail!("--manifests {}: {error}; name a file or folder of manifests", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// The settings of a process without a cluster.
+pub(crate) fn options(binding: &Binding) -> Options {
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    Options {
+        controller_name: binding.controller_name.clone(),
+        bind: binding.bind.clone(),
+        port_map: binding.ports(),
+        http_port: binding.http_port,
+        https_port: binding.https_port,
+        now: now.ok().and_then(|now| i64::try_from(now.as_secs()).ok()),
+        ..Options::default()
+    }
+}
+
+/// The admin page `/status`.
+pub(crate) fn status(generation: u64, translation: &Translation) -> Value {
+    let mut value = serde_json::to_value(&translation.statuses).unwrap_or_default();
+    let mut page = json!({"generation": generation});
+    if let (Some(page), Some(rest)) = (page.as_object_mut(), value.as_object_mut()) {
+        page.append(rest);
+    }
+    page
+}
+
+struct Problem {
+    refused: bool,
+    text: String,
+}
+
+/// What is wrong or deserves attention, an object at a time.
+fn problems(translation: &Translation) -> Vec<Problem> {
+    let value = status(1, translation);
+    let mut problems = Vec::new();
+    for error in value["errors"].as_array().into_iter().flatten() {
+        let text = format!("{}: {}", text(&error["source"]), text(&error["message"]));
+        problems.push(Problem { refused: true, text });
+    }
+    for object in value["objects"].as_array().into_iter().flatten() {
+        let name = format!(
+            "{}: {} {}",
+            text(&object["source"]),
+            text(&object["kind"]),
+            [text(&object["namespace"]), text(&object["name"])].iter().filter(|t| !t.is_empty()).cloned().collect::<Vec<_>>().join("/"),
+        );
+        let mut of = |conditions: &Value, place: &str| {
+            for condition in conditions.as_array().into_iter().flatten().filter(|c| is_bad(c)) {
+                let text = format!("{name}{place}: {}={} {}: {}", text(&condition["type"]), text(&condition["status"]), text(&condition["reason"]), text(&condition["message"]));
+                problems.push(Problem { refused: true, text });
+            }
+        };
+        of(&object["conditions"], "");
+        for parent in object["parents"].as_array().into_iter().flatten() {
+            of(&parent["conditions"], &format!(" (parent {})", text(&parent["parentRef"]["name"])));
+        }
+        for listener in object["listeners"].as_array().into_iter().flatten() {
+            of(&listener["conditions"], &format!(" (listener {})", text(&listener["name"])));
+        }
+        for warning in object["warnings"].as_array().into_iter().flatten() {
+            problems.push(Problem { refused: false, text: format!("{name}: {}", text(warning)) });
+        }
+    }
+    problems
+}
+
+/// A condition that says something is wrong. `Conflicted` and `OverlappingTLSConfig` are good when false.
+fn is_bad(condition: &Value) -> bool {
+    let negative = matches!(condition["type"].as_str(), Some("Conflicted" | "OverlappingTLSConfig" | "PartiallyInvalid"));
+    condition["status"] == if negative { "True" } else { "False" }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned)
+}
+
+fn print_text(checked: &Checked, problems: &[Problem]) {
+    for problem in problems {
+        println!("{} {}", if problem.refused { "refused" } else { "warning" }, problem.text);
+    }
+    let snapshot = &checked.snapshot;
+    let refused = problems.iter().filter(|problem| problem.refused).count();
+    println!(
+        "{} listeners, {} filters, {} backends; {refused} refused, {} warnings",
+        snapshot.listeners.len(),
+        snapshot.filters.len(),
+        snapshot.backends.len(),
+        problems.len() - refused,
+    );
+}

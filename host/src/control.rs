@@ -1,0 +1,260 @@
+//! The control loop of a process that serves: objects → translation → filters → data plane, again whenever one of them changes.
+//!
+//! ```text
+//!   folder changed ─┐
+//!   verdict changed ┼─► translate ─► want filters ─► publish ─► View (admin pages)
+//!   bind failed ────┘
+//! ```
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde_json::{Value, json};
+use tidegate_controller::manifests::Folder;
+use tidegate_controller::resources::Resources;
+use tidegate_controller::translate::{Options, Translation, translate};
+use tidegate_model::{FailureCause, FilterId, FilterSpec, ModuleSource, Snapshot};
+use tidegate_modules::{Loaded, Loader, State};
+use tidegate_proxy::{FilterState, Plugin, PluginStats, Proxy};
+
+/// How long a change waits for local modules that it needs: one that is compiled already takes a few milliseconds, and so no
+/// request meets a filter that is still loading. A module that takes longer holds nobody else back.
+const HOLD: Duration = Duration::from_millis(1500);
+
+/// What the admin pages show.
+pub(crate) struct View {
+    shown: ArcSwap<Shown>,
+    loader: Arc<Loader>,
+    proxy: Arc<Proxy>,
+    stats: Mutex<HashMap<FilterId, Arc<PluginStats>>>,
+    draining: std::sync::atomic::AtomicBool,
+}
+
+#[derive(Default)]
+struct Shown {
+    generation: u64,
+    translation: Option<Translation>,
+    snapshot: Arc<Snapshot>,
+}
+
+/// Keeps the data plane at what the objects say.
+pub(crate) struct Control {
+    folder: Folder,
+    resources: Resources,
+    options: Options,
+    view: Arc<View>,
+    /// Plugins by filter, so that an unchanged one stays the same for the data plane.
+    plugins: HashMap<FilterId, Arc<Plugin>>,
+}
+
+impl Control {
+    pub(crate) fn new(paths: &[PathBuf], options: Options, proxy: Arc<Proxy>, loader: Arc<Loader>) -> Self {
+        let view = Arc::new(View {
+            shown: ArcSwap::default(),
+            loader,
+            proxy,
+            stats: Mutex::default(),
+            draining: std::sync::atomic::AtomicBool::new(false),
+        });
+        let folder = Folder::open(paths);
+        Self { folder, resources: Resources::default(), options, view, plugins: HashMap::new() }
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.clone()
+    }
+
+    /// Reads what the folders say now. `true` if it differs from before.
+    pub(crate) fn reload(&mut self) -> bool {
+        let loaded = self.folder.reload();
+        if loaded.changed {
+            self.resources = Resources::build(&loaded);
+        }
+        loaded.changed
+    }
+
+    /// Brings the data plane to what is known now.
+    pub(crate) async fn apply(&mut self) {
+        let loader = self.view.loader.clone();
+        let mut translation = self.translate();
+        loader.want(&translation.snapshot.filters);
+        if self.hold(&translation.snapshot.filters).await {
+            translation = self.translate();
+        }
+        let filters = self.filter_states(&translation.snapshot.filters);
+        let snapshot = translation.snapshot.clone();
+        let errors = self.view.proxy.publish(snapshot.clone(), filters);
+        let errors: std::collections::BTreeMap<_, _> =
+            errors.into_iter().map(|error| (error.address, error.to_string())).collect();
+        if errors != self.options.bind_errors {
+            for error in errors.values() {
+                tracing::error!("{error}");
+            }
+            self.options.bind_errors = errors;
+            translation = self.translate();
+        }
+        self.show(translation, snapshot);
+    }
+
+    /// Whether an address could not be bound; it is tried again from time to time.
+    pub(crate) fn has_bind_errors(&self) -> bool {
+        !self.options.bind_errors.is_empty()
+    }
+
+    fn translate(&self) -> Translation {
+        translate(&self.resources, &self.view.loader.verdicts(), &self.options)
+    }
+
+    /// Waits a little for local modules that are needed and not yet there. `true` if there were any.
+    async fn hold(&self, filters: &[Arc<FilterSpec>]) -> bool {
+        let local: Vec<_> = filters
+            .iter()
+            .filter(|spec| !matches!(spec.module, ModuleSource::Image(_) | ModuleSource::Url(_)))
+            .cloned()
+            .collect();
+        let mut changes = self.view.loader.changes();
+        if !self.view.loader.is_loading(&local) {
+            return false;
+        }
+        let deadline = tokio::time::Instant::now() + HOLD;
+        while self.view.loader.is_loading(&local) {
+            if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+                break;
+            }
+        }
+        true
+    }
+
+    fn filter_states(&mut self, filters: &[Arc<FilterSpec>]) -> Vec<FilterState> {
+        self.plugins.retain(|id, _| filters.iter().any(|spec| spec.id == *id));
+        let states = self.view.loader.states(filters);
+        filters
+            .iter()
+            .zip(states)
+            .map(|(spec, state)| match state {
+                State::Ready(loaded) => FilterState::Ready(self.plugin(&loaded)),
+                State::Failed { cause, message } => FilterState::Unavailable { cause, message },
+                State::Loading => FilterState::Unavailable {
+                    cause: FailureCause::Load,
+                    message: format!("filter {} is still loading", spec.id).into(),
+                },
+            })
+            .collect()
+    }
+
+    fn plugin(&mut self, loaded: &Arc<Loaded>) -> Arc<Plugin> {
+        let id = &loaded.spec.id;
+        if let Some(known) = self.plugins.get(id)
+            && Arc::ptr_eq(&known.root, &loaded.root)
+        {
+            return known.clone();
+        }
+        let plugin = Arc::new(Plugin {
+            spec: loaded.spec.clone(),
+            module: loaded.module.clone(),
+            digest: loaded.digest.clone(),
+            vm: loaded.vm.clone(),
+            root: loaded.root.clone(),
+            shared: self.view.loader.shared().clone(),
+            stats: self.view.stats(id),
+        });
+        self.plugins.insert(id.clone(), plugin.clone());
+        plugin
+    }
+
+    fn show(&self, translation: Translation, snapshot: Arc<Snapshot>) {
+        let before = self.view.shown.load();
+        let changed = before.generation == 0 || before.snapshot != snapshot;
+        let generation = before.generation + u64::from(changed);
+        for warning in &translation.warnings {
+            tracing::debug!("{warning}");
+        }
+        if changed {
+            tracing::info!(
+                generation,
+                listeners = snapshot.listeners.len(),
+                filters = snapshot.filters.len(),
+                backends = snapshot.backends.len(),
+                "serving"
+            );
+        }
+        self.view.shown.store(Arc::new(Shown { generation, translation: Some(translation), snapshot }));
+    }
+}
+
+impl View {
+    /// Why the gateway is not ready, or `None`.
+    pub(crate) fn unready(&self) -> Option<&'static str> {
+        if self.draining.load(std::sync::atomic::Ordering::Relaxed) {
+            return Some("draining");
+        }
+        if self.shown.load().generation == 0 {
+            return Some("the first state does not serve yet");
+        }
+        (!self.loader.is_settled()).then_some("a filter in use has no verdict yet")
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.shown.load().snapshot.clone()
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        let shown = self.shown.load();
+        match &shown.translation {
+            None => json!({"generation": 0, "objects": [], "errors": []}),
+            Some(translation) => crate::check::status(shown.generation, translation),
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        let mut out = String::new();
+        self.proxy.write_metrics(&mut out);
+        crate::metrics::filters(&mut out, &self.stats.lock().unwrap_or_else(PoisonError::into_inner));
+        crate::metrics::guests(&mut out, self.loader.shared());
+        out
+    }
+
+    pub(crate) fn filters(&self) -> Value {
+        use std::sync::atomic::Ordering::Relaxed;
+        let snapshot = self.snapshot();
+        let states = self.loader.states(&snapshot.filters);
+        let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = snapshot.filters.iter().zip(states).map(|(spec, state)| {
+            let (word, loaded, error) = match &state {
+                State::Loading => ("Loading", None, None),
+                State::Ready(loaded) => ("Ready", Some(loaded), None),
+                State::Failed { message, .. } => ("Failed", None, Some(message.to_string())),
+            };
+            let counts = stats.get(&spec.id).cloned().unwrap_or_default();
+            let last = counts.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            json!({
+                "namespace": spec.id.namespace,
+                "name": spec.id.name,
+                "digest": loaded.map(|loaded| loaded.digest.clone()),
+                "abi": loaded.map(|loaded| loaded.module.abi().to_string()),
+                "state": word,
+                "vms": counts.vms.load(Relaxed),
+                "memoryBytes": counts.memory_bytes.load(Relaxed),
+                "contexts": counts.contexts.load(Relaxed),
+                "calls": counts.calls.load(Relaxed),
+                "cpuSeconds": counts.cpu_nanoseconds.load(Relaxed) as f64 / 1e9,
+                "traps": counts.traps.load(Relaxed),
+                "deadlines": counts.deadlines.load(Relaxed),
+                "collateral": counts.collateral.load(Relaxed),
+                "lastError": error.or(last),
+            })
+        });
+        rows.collect()
+    }
+
+    fn stats(&self, id: &FilterId) -> Arc<PluginStats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().clone()
+    }
+}

@@ -1,0 +1,139 @@
+//! `tidegate serve`: a folder of manifests is the source of truth.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tidegate_controller::manifests;
+use tidegate_controller::translate::Options;
+use tidegate_modules::Loader;
+use tidegate_proxy::{AccessLog, AccessLogWriter, Limits, Proxy, ProxyConfig, Trust};
+use tidegate_wasm::Shared;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::{self, Pages};
+use crate::args::{Binding, Process, Serve};
+use crate::control::{Control, View};
+use crate::{FINE, check};
+
+/// Runs until SIGTERM or SIGINT, and then until connections have ended.
+pub(crate) fn run(arguments: &Serve) -> anyhow::Result<u8> {
+    let paths = &arguments.manifests.manifests;
+    check::readable(paths)?;
+    serve(paths, check::options(&arguments.binding), &arguments.process)
+}
+
+/// Serves what `paths` say.
+pub(crate) fn serve(paths: &[PathBuf], options: Options, process: &Process) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        // Filters are tried out on these threads, and guests may use a megabyte of stack.
+        .thread_stack_size(8 << 20)
+        .enable_all()
+        .build()?;
+    let (log, writer) = access_log(&process.access_log)?.unzip();
+    let proxy = Arc::new(Proxy::start(proxy_config(process), log.as_ref())?);
+    let ended = runtime.block_on(serve_until_ended(paths, options, process, proxy.clone()));
+    if let Some(proxy) = Arc::into_inner(proxy) {
+        proxy.stop();
+    }
+    writer.map(AccessLogWriter::close);
+    ended.map(|()| FINE)
+}
+
+async fn serve_until_ended(
+    paths: &[PathBuf],
+    options: Options,
+    process: &Process,
+    proxy: Arc<Proxy>,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // A terminal that closes is no reason to stop serving.
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let loader = Loader::new(Shared::new());
+    let keep = tokio::spawn(loader.clone().keep());
+    let mut control = Control::new(paths, options, proxy.clone(), loader.clone());
+    let view = control.view();
+    for (address, pages) in [(process.admin.0, Pages::All), (process.health.0, Pages::Health)] {
+        if let Some(address) = address {
+            let bound = admin::serve(address, pages, view.clone()).await?;
+            tracing::info!(address = %bound, "admin pages");
+        }
+    }
+    let mut dirty = manifests::watch(paths);
+    let mut verdicts = loader.changes();
+    control.reload();
+    control.apply().await;
+    let mut housekeeping = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => {}
+            Some(()) = dirty.recv() => {
+                if control.reload() {
+                    control.apply().await;
+                }
+            }
+            Ok(()) = verdicts.changed() => control.apply().await,
+            _ = housekeeping.tick() => {
+                proxy.bury();
+                if control.has_bind_errors() {
+                    control.apply().await;
+                }
+            }
+        }
+    }
+    drop(control);
+    keep.abort();
+    drain(&view, &proxy, Duration::from_secs(process.drain)).await;
+    Ok(())
+}
+
+/// Readiness goes first, then the listeners, then the connections as they end.
+async fn drain(view: &View, proxy: &Proxy, limit: Duration) {
+    view.drain();
+    tracing::info!(seconds = limit.as_secs(), "draining");
+    proxy.drain();
+    let deadline = tokio::time::Instant::now() + limit;
+    while !proxy.has_ended() {
+        if tokio::time::Instant::now() >= deadline {
+            tracing::warn!("connections are still open at the end of the drain; they are closed");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn proxy_config(process: &Process) -> ProxyConfig {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let trust = match (process.trusted_hops, process.trusted_proxies.as_slice()) {
+        (Some(hops), _) if hops > 0 => Trust::Hops(hops),
+        (_, []) => Trust::None,
+        (_, networks) => Trust::Networks(networks.to_vec()),
+    };
+    ProxyConfig { workers: process.workers.unwrap_or_else(cores), trust, limits: Limits::default() }
+}
+
+fn access_log(target: &str) -> anyhow::Result<Option<(AccessLog, AccessLogWriter)>> {
+    let started = match target {
+        "off" => return Ok(None),
+        "stdout" => AccessLog::start(std::io::stdout()),
+        path => {
+            let file = File::options().create(true).append(true).open(path);
+            AccessLog::start(file.with_context(|| format!("--access-log {path}"))?)
+        }
+    };
+    Ok(Some(started?))
+}
+
+impl Binding {
+    /// The port map as a map.
+    pub(crate) fn ports(&self) -> std::collections::BTreeMap<u16, u16> {
+        self.port_map.iter().map(|map| (map.listener, map.bound)).collect()
+    }
+}

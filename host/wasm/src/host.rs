@@ -1,0 +1,300 @@
+//! The store's data: everything that hostcalls of one VM reach.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use wasmtime::{Memory, TypedFunc};
+
+use crate::config::{Capabilities, VmConfig};
+use crate::contexts::{Contexts, IdMap, Open, Root, Stream};
+use crate::effect::{Effect, HttpCallResponse, VmId};
+use crate::guest_log::GuestLog;
+use crate::headers::{Fields, MapType, View};
+use crate::limits::{Deadline, Limiter};
+use crate::module::AbiVersion;
+use crate::shared::{Metric, Scope, Shared};
+use crate::status::Status;
+use crate::stream::{PseudoSet, StreamIo};
+
+/// Effects that one VM may have waiting: a guest in a loop stops here.
+const MAX_EFFECTS: usize = 10_000;
+
+pub(crate) struct Host {
+    /// Known once the instance exists; before that it is looked up among the exports.
+    pub(crate) memory: Option<Memory>,
+    /// Taken out while it runs.
+    pub(crate) allocator: Option<TypedFunc<u32, u32>>,
+    pub(crate) gate: Gate,
+    pub(crate) abi: AbiVersion,
+    pub(crate) id: VmId,
+    pub(crate) vm: Arc<VmConfig>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) scope: Arc<Scope>,
+    pub(crate) contexts: Contexts,
+    /// The context that was called.
+    pub(crate) entered: u32,
+    /// The context that hostcalls are about: `entered`, or what `proxy_set_effective_context` chose.
+    pub(crate) current: u32,
+    /// What became of a local reply for the entered stream in this entry.
+    pub(crate) reply: Reply,
+    /// Inside `proxy_on_configure`: the plugin's configuration can be read.
+    pub(crate) configuring: bool,
+    /// Inside a callback about an HTTP or gRPC call: its root, and what came.
+    pub(crate) callout: Option<(u32, Callout)>,
+    pub(crate) calls: Calls,
+    /// Roots whose `proxy_done` came in this entry.
+    pub(crate) finished: Vec<u32>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) deadline: Deadline,
+    pub(crate) limiter: Limiter,
+    pub(crate) log: GuestLog,
+    /// For values on their way to the guest; kept for its capacity.
+    pub(crate) scratch: Vec<u8>,
+    /// Metrics that this VM defined.
+    pub(crate) metrics: IdMap<Arc<Metric>>,
+}
+
+/// What became of a local reply.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reply {
+    None,
+    /// It stops the stream, whatever the callback returns.
+    Sent,
+    /// Another one was sent before.
+    Ignored,
+}
+
+/// Which hostcalls are permitted at the moment; each needs at least one of these.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Gate {
+    /// Inside the allocator: logging and clocks, which Go's garbage collector needs.
+    Allocating,
+    /// Before the first context: these and WASI's start-up.
+    Starting,
+    /// All.
+    Running,
+}
+
+/// What a callback about a call brings.
+pub(crate) enum Callout {
+    Http(HttpCallResponse),
+    GrpcInitialMetadata(HeaderMap),
+    GrpcTrailingMetadata(HeaderMap),
+    GrpcMessage(Bytes),
+}
+
+/// Calls on their way.
+#[derive(Default)]
+pub(crate) struct Calls {
+    pub(crate) http: IdMap<u32>,
+    pub(crate) grpc: IdMap<GrpcCall>,
+    last_http: u32,
+    last_grpc_call: u32,
+    last_grpc_stream: u32,
+}
+
+/// A gRPC call or stream on its way.
+pub(crate) struct GrpcCall {
+    pub(crate) root: u32,
+    /// The guest will send nothing more.
+    pub(crate) local_closed: bool,
+}
+
+// === impl Host ===
+
+impl Host {
+    /// The current context, if it is a stream.
+    #[inline]
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        self.contexts.streams.get(&self.current)
+    }
+
+    #[inline]
+    pub(crate) fn stream_mut(&mut self) -> Option<&mut Stream> {
+        self.contexts.streams.get_mut(&self.current)
+    }
+
+    /// The root of the current context; none while the VM starts.
+    #[inline]
+    pub(crate) fn root_id(&self) -> Option<u32> {
+        self.contexts.root_id(self.current)
+    }
+
+    pub(crate) fn root(&self) -> Option<&Root> {
+        self.contexts.roots.get(&self.root_id()?)
+    }
+
+    /// Whether the current context's plugin may use that group of hostcalls.
+    #[inline]
+    pub(crate) fn capable(&self, capability: Capabilities) -> bool {
+        self.root().is_some_and(|root| root.plugin.capabilities.contains(capability))
+    }
+
+    /// Logs as the current context's plugin.
+    pub(crate) fn log(&mut self, level: u32, message: &[u8]) {
+        match self.contexts.root_id(self.current).and_then(|id| self.contexts.roots.get(&id)) {
+            Some(root) => self.log.write(&root.label, level, message),
+            None => {
+                let label = format!("{}/{}", self.vm.namespace, self.vm.scope);
+                self.log.write(&label, level, message);
+            }
+        }
+    }
+
+    /// Queues an effect.
+    pub(crate) fn push(&mut self, effect: Effect) -> Result<(), Status> {
+        if self.effects.len() >= MAX_EFFECTS {
+            return Err(Status::InternalFailure);
+        }
+        self.effects.push(effect);
+        Ok(())
+    }
+
+    /// A map that the current context can read now.
+    pub(crate) fn view(&self, map: MapType) -> Option<View<'_>> {
+        match map {
+            MapType::GrpcInitialMetadata => match self.callout()? {
+                Callout::GrpcInitialMetadata(fields) => Some(View::Fields(fields)),
+                _ => None,
+            },
+            MapType::GrpcTrailingMetadata => match self.callout()? {
+                Callout::GrpcTrailingMetadata(fields) => Some(View::Fields(fields)),
+                _ => None,
+            },
+            MapType::HttpCallHeaders => match self.callout()? {
+                Callout::Http(response) => Some(View::Response(&response.head, PseudoSet::NONE)),
+                _ => None,
+            },
+            MapType::HttpCallTrailers => match self.callout()? {
+                Callout::Http(response) => Some(View::Fields(&response.trailers)),
+                _ => None,
+            },
+            MapType::RequestHeaders | MapType::RequestTrailers | MapType::ResponseHeaders | MapType::ResponseTrailers => {
+                let stream = self.stream()?;
+                view_of(stream, stream.io.as_deref()?, map)
+            }
+        }
+    }
+
+    /// A map that the current context can change now. Trailers come to exist at the end of a body that had none.
+    pub(crate) fn fields(&mut self, map: MapType) -> Option<Fields<'_>> {
+        let stream = self.contexts.streams.get_mut(&self.current)?;
+        let (open, at_end) = (&mut stream.open, stream.end_of_stream);
+        let io = stream.io.as_deref_mut()?;
+        match map {
+            MapType::RequestHeaders if open.has(Open::REQUEST_HEADERS) => {
+                Some(Fields::Request(&mut io.request, &mut io.missing))
+            }
+            MapType::ResponseHeaders if open.has(Open::RESPONSE_HEADERS) => {
+                Some(Fields::Response(io.response.as_mut()?, &mut io.missing))
+            }
+            MapType::RequestTrailers => {
+                trailers(open, Open::REQUEST_TRAILERS, Open::REQUEST_BODY, at_end, &mut io.request_trailers)
+            }
+            MapType::ResponseTrailers => {
+                trailers(open, Open::RESPONSE_TRAILERS, Open::RESPONSE_BODY, at_end, &mut io.response_trailers)
+            }
+            _ => None,
+        }
+    }
+
+    /// What the callback in progress brought, if it is for the current context's root.
+    pub(crate) fn callout(&self) -> Option<&Callout> {
+        let (root, callout) = self.callout.as_ref()?;
+        (Some(*root) == self.root_id()).then_some(callout)
+    }
+}
+
+fn view_of<'a>(stream: &Stream, io: &'a StreamIo, map: MapType) -> Option<View<'a>> {
+    let readable = |part| stream.logging || stream.open.has(part);
+    match map {
+        MapType::RequestHeaders if readable(Open::REQUEST_HEADERS) => Some(View::Request(&io.request, io.missing)),
+        MapType::ResponseHeaders if readable(Open::RESPONSE_HEADERS) => {
+            Some(View::Response(io.response.as_ref()?, io.missing))
+        }
+        // Envoy's access log has no request trailers.
+        MapType::RequestTrailers if stream.open.has(Open::REQUEST_TRAILERS) => {
+            Some(View::Fields(io.request_trailers.as_ref()?))
+        }
+        MapType::ResponseTrailers if readable(Open::RESPONSE_TRAILERS) => {
+            Some(View::Fields(io.response_trailers.as_ref()?))
+        }
+        _ => None,
+    }
+}
+
+fn trailers<'a>(
+    open: &mut Open,
+    part: Open,
+    body: Open,
+    at_end: bool,
+    fields: &'a mut Option<HeaderMap>,
+) -> Option<Fields<'a>> {
+    if !open.has(part) {
+        if !(open.has(body) && at_end && fields.is_none()) {
+            return None;
+        }
+        open.insert(part);
+    }
+    Some(Fields::Plain(fields.get_or_insert_default()))
+}
+
+// === impl Calls ===
+
+impl Calls {
+    pub(crate) fn len(&self) -> usize {
+        self.http.len() + self.grpc.len()
+    }
+
+    /// A token for an HTTP call: never 0.
+    pub(crate) fn next_http(&mut self) -> u32 {
+        loop {
+            self.last_http = self.last_http.wrapping_add(1).max(1);
+            if !self.http.contains_key(&self.last_http) {
+                return self.last_http;
+            }
+        }
+    }
+
+    /// A token for a gRPC call: odd.
+    pub(crate) fn next_grpc_call(&mut self) -> u32 {
+        loop {
+            self.last_grpc_call = self.last_grpc_call.wrapping_add(2) | 1;
+            if !self.grpc.contains_key(&self.last_grpc_call) {
+                return self.last_grpc_call;
+            }
+        }
+    }
+
+    /// A token for a gRPC stream: even, never 0.
+    pub(crate) fn next_grpc_stream(&mut self) -> u32 {
+        loop {
+            self.last_grpc_stream = self.last_grpc_stream.wrapping_add(2).max(2);
+            if !self.grpc.contains_key(&self.last_grpc_stream) {
+                return self.last_grpc_stream;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_tell_calls_from_streams() {
+        let mut calls = Calls::default();
+        calls.last_http = u32::MAX;
+        assert_eq!(calls.next_http(), 1);
+        for _ in 0..3 {
+            assert_eq!(calls.next_grpc_call() % 2, 1);
+            assert_eq!(calls.next_grpc_stream() % 2, 0);
+        }
+        calls.last_grpc_stream = u32::MAX - 1;
+        assert_eq!(calls.next_grpc_stream(), 2);
+        calls.last_grpc_call = u32::MAX;
+        assert_eq!(calls.next_grpc_call(), 1);
+        assert!(Gate::Allocating < Gate::Starting && Gate::Starting < Gate::Running);
+    }
+}

@@ -1,0 +1,162 @@
+//! gRPC calls and streams.
+
+use bytes::Bytes;
+
+use super::Guest;
+use super::calls::{known_cluster, room_for_call, timeout_of};
+use crate::effect::{Effect, GrpcTarget, RootId};
+use crate::guest::{bytes, split, write_u32};
+use crate::headers::fields_of;
+use crate::host::{GrpcCall, Host};
+use crate::pairs;
+use crate::protobuf;
+use crate::status::{Outcome, Status};
+
+/// Where a call goes, as pointers and lengths.
+struct Address {
+    target: (u32, u32),
+    service: (u32, u32),
+    method: (u32, u32),
+    metadata: (u32, u32),
+}
+
+/// `proxy_grpc_call`
+#[allow(clippy::too_many_arguments, reason = "the signature of the ABI")]
+pub(super) fn call(
+    caller: &mut Guest<'_>,
+    target: u32,
+    target_size: u32,
+    service: u32,
+    service_size: u32,
+    method: u32,
+    method_size: u32,
+    metadata: u32,
+    metadata_size: u32,
+    message: u32,
+    message_size: u32,
+    timeout: u32,
+    token_out: u32,
+) -> Outcome {
+    let address = Address {
+        target: (target, target_size),
+        service: (service, service_size),
+        method: (method, method_size),
+        metadata: (metadata, metadata_size),
+    };
+    let (memory, host) = split(caller)?;
+    write_u32(memory, token_out, 0)?;
+    let message = Bytes::copy_from_slice(bytes(memory, message, message_size)?);
+    let timeout = timeout_of(timeout)?;
+    let target = Box::new(address.resolve(memory, host, true)?);
+    let (token, root) = (target.token, target.root);
+    host.push(Effect::GrpcCall { target, message, timeout })?;
+    begin(host, token, root);
+    Ok(write_u32(memory, token_out, token)?)
+}
+
+/// `proxy_grpc_stream`
+#[allow(clippy::too_many_arguments, reason = "the signature of the ABI")]
+pub(super) fn stream(
+    caller: &mut Guest<'_>,
+    target: u32,
+    target_size: u32,
+    service: u32,
+    service_size: u32,
+    method: u32,
+    method_size: u32,
+    metadata: u32,
+    metadata_size: u32,
+    token_out: u32,
+) -> Outcome {
+    let address = Address {
+        target: (target, target_size),
+        service: (service, service_size),
+        method: (method, method_size),
+        metadata: (metadata, metadata_size),
+    };
+    let (memory, host) = split(caller)?;
+    write_u32(memory, token_out, 0)?;
+    let target = Box::new(address.resolve(memory, host, false)?);
+    let (token, root) = (target.token, target.root);
+    host.push(Effect::GrpcStream { target })?;
+    begin(host, token, root);
+    Ok(write_u32(memory, token_out, token)?)
+}
+
+/// `proxy_grpc_send`: on streams only.
+pub(super) fn send(caller: &mut Guest<'_>, token: u32, message: u32, message_size: u32, end_of_stream: u32) -> Outcome {
+    let (memory, host) = split(caller)?;
+    let message = bytes(memory, message, message_size)?;
+    if is_call(token) {
+        return Err(Status::BadArgument.into());
+    }
+    let end_of_stream = end_of_stream != 0;
+    if find(host, token)?.local_closed {
+        return Err(Status::BadArgument.into());
+    }
+    host.push(Effect::GrpcSend { token, message: Bytes::copy_from_slice(message), end_of_stream })?;
+    find(host, token)?.local_closed = end_of_stream;
+    Ok(())
+}
+
+/// `proxy_grpc_cancel`
+pub(super) fn cancel(caller: &mut Guest<'_>, token: u32) -> Outcome {
+    let host = caller.data_mut();
+    find(host, token)?;
+    host.push(Effect::GrpcCancel { token })?;
+    host.calls.grpc.remove(&token);
+    Ok(())
+}
+
+/// `proxy_grpc_close`: a call is cancelled, a stream half-closed.
+pub(super) fn close(caller: &mut Guest<'_>, token: u32) -> Outcome {
+    let host = caller.data_mut();
+    find(host, token)?;
+    host.push(Effect::GrpcClose { token })?;
+    if is_call(token) {
+        host.calls.grpc.remove(&token);
+    } else {
+        find(host, token)?.local_closed = true;
+    }
+    Ok(())
+}
+
+impl Address {
+    /// The target is a serialised `envoy.config.core.v3.GrpcService`, or simply a cluster's name.
+    fn resolve(&self, memory: &[u8], host: &mut Host, call: bool) -> Outcome<GrpcTarget> {
+        let target = bytes(memory, self.target.0, self.target.1)?;
+        let cluster = known_cluster(host, target)
+            .or_else(|| known_cluster(host, protobuf::grpc_cluster(target)?))
+            .ok_or(Status::ParseFailure)?;
+        let service = name(bytes(memory, self.service.0, self.service.1)?)?;
+        let method = name(bytes(memory, self.method.0, self.method.1)?)?;
+        let metadata = fields_of(&pairs::decode(bytes(memory, self.metadata.0, self.metadata.1)?))?;
+        let root = RootId(host.root_id().ok_or(Status::BadArgument)?);
+        room_for_call(host)?;
+        let token = if call { host.calls.next_grpc_call() } else { host.calls.next_grpc_stream() };
+        Ok(GrpcTarget { root, token, cluster, service, method, metadata })
+    }
+}
+
+/// A part of the path `/service/method`: nothing that could change its shape.
+fn name(bytes: &[u8]) -> Result<String, Status> {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if bytes.is_empty() || !bytes.iter().all(plain) {
+        return Err(Status::BadArgument);
+    }
+    String::from_utf8(bytes.to_vec()).map_err(|_| Status::BadArgument)
+}
+
+fn begin(host: &mut Host, token: u32, root: RootId) {
+    host.calls.grpc.insert(token, GrpcCall { root: root.0, local_closed: false });
+}
+
+/// A call of the current root: another plugin's token is not found.
+fn find(host: &mut Host, token: u32) -> Result<&mut GrpcCall, Status> {
+    let root = host.root_id();
+    host.calls.grpc.get_mut(&token).filter(|call| Some(call.root) == root).ok_or(Status::NotFound)
+}
+
+fn is_call(token: u32) -> bool {
+    token % 2 == 1
+}

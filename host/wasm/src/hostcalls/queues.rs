@@ -1,0 +1,47 @@
+//! Shared queues.
+
+use super::Guest;
+use crate::effect::{Effect, RootId};
+use crate::guest::{bytes, deliver, split, write_u32};
+use crate::shared::locked;
+use crate::status::{Outcome, Status};
+
+/// `proxy_register_shared_queue`: the current root consumes from now on.
+pub(super) fn register(caller: &mut Guest<'_>, name: u32, name_size: u32, token_out: u32) -> Outcome {
+    let (memory, host) = split(caller)?;
+    let root = RootId(host.root_id().ok_or(Status::BadArgument)?);
+    let name = bytes(memory, name, name_size)?;
+    let token = host.shared.queues.register(&host.scope, name, (host.id, root))?;
+    Ok(write_u32(memory, token_out, token)?)
+}
+
+/// `proxy_resolve_shared_queue`; an empty `vm_id` is the VM's own.
+pub(super) fn resolve(
+    caller: &mut Guest<'_>,
+    vm_id: u32,
+    vm_id_size: u32,
+    name: u32,
+    name_size: u32,
+    token_out: u32,
+) -> Outcome {
+    let (memory, host) = split(caller)?;
+    let (vm_id, name) = (bytes(memory, vm_id, vm_id_size)?, bytes(memory, name, name_size)?);
+    let vm_id = std::str::from_utf8(vm_id).map_err(|_| Status::NotFound)?;
+    let scope = host.scope.neighbour(vm_id).ok_or(Status::NotFound)?;
+    let token = locked(&scope.queue_names).get(name).copied().ok_or(Status::NotFound)?;
+    Ok(write_u32(memory, token_out, token)?)
+}
+
+/// `proxy_enqueue_shared_queue`
+pub(super) fn enqueue(caller: &mut Guest<'_>, token: u32, item: u32, item_size: u32) -> Outcome {
+    let (memory, host) = split(caller)?;
+    let (vm, root) = host.shared.queues.enqueue(&host.scope, token, bytes(memory, item, item_size)?)?;
+    Ok(host.push(Effect::QueueReady { token, vm, root })?)
+}
+
+/// `proxy_dequeue_shared_queue`
+pub(super) fn dequeue(caller: &mut Guest<'_>, token: u32, ptr_out: u32, size_out: u32) -> Outcome {
+    let host = caller.data();
+    let item = host.shared.queues.dequeue(&host.scope, token)?;
+    deliver(caller, &item, ptr_out, size_out)
+}

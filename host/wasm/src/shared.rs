@@ -1,0 +1,237 @@
+//! What VMs share: data, queues and metrics, process-wide and never across namespaces.
+//!
+//! ```text
+//!   Shared ── Namespace (64 MiB, 10,000 series) ── Scope (a vm.id, or a Filter's name) ── data, metrics, names of queues
+//!      └───── queues by token
+//! ```
+//!
+//! Scopes outlive VMs, so that a rate limiter's counters survive a new version of it. [`Shared::retain`] drops those that no
+//! filter uses any more.
+
+mod data;
+mod metrics;
+mod queue;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use data::Data;
+pub(crate) use metrics::{Metric, MetricKind};
+use metrics::Metrics;
+pub use metrics::{Histogram, MetricSample, MetricValue};
+use queue::Queues;
+
+use crate::config::VmConfig;
+use crate::effect::VmId;
+use crate::status::Status;
+
+/// Bytes of shared data and queues that one namespace may hold.
+const NAMESPACE_BYTES: usize = 64 << 20;
+/// Metric series that one namespace may define.
+const NAMESPACE_SERIES: usize = 10_000;
+
+/// Process-wide state of all filters: give one `Arc` of it to every VM.
+#[derive(Default)]
+pub struct Shared {
+    namespaces: Mutex<HashMap<Arc<str>, Arc<Namespace>>>,
+    pub(crate) queues: Queues,
+    next_vm: AtomicU64,
+}
+
+/// One namespace and what it uses of its caps.
+pub(crate) struct Namespace {
+    name: Arc<str>,
+    bytes: AtomicUsize,
+    series: AtomicUsize,
+    scopes: Mutex<HashMap<ScopeKey, Arc<Scope>>>,
+}
+
+/// Who shares data with whom in a namespace.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum ScopeKey {
+    /// All filters with this `vm.id`.
+    VmId(Box<str>),
+    /// One Filter, its `vm.id` being empty.
+    Filter(Arc<str>),
+}
+
+/// Data, metrics and queue names of one key.
+pub(crate) struct Scope {
+    namespace: Arc<Namespace>,
+    bytes: AtomicUsize,
+    series: AtomicUsize,
+    pub(crate) key: ScopeKey,
+    pub(crate) data: Data,
+    pub(crate) metrics: Metrics,
+    pub(crate) queue_names: Mutex<HashMap<Box<[u8]>, u32>>,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Empty.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// All metrics that filters defined, ordered by namespace, scope and name.
+    pub fn metrics(&self) -> Vec<MetricSample> {
+        let namespaces: Vec<_> = locked(&self.namespaces).values().cloned().collect();
+        let mut samples = Vec::new();
+        for namespace in namespaces {
+            let scopes: Vec<_> = locked(&namespace.scopes).values().cloned().collect();
+            for scope in scopes {
+                scope.metrics.sample(&namespace.name, scope.key.as_str(), &mut samples);
+            }
+        }
+        samples.sort_by(|a, b| (&a.namespace, &a.scope, &a.name).cmp(&(&b.namespace, &b.scope, &b.name)));
+        samples
+    }
+
+    /// Drops the scopes for which `keep` says no; it gets the namespace and the `vm.id` or Filter's name. VMs that still run
+    /// keep theirs to themselves until they end.
+    pub fn retain(&self, mut keep: impl FnMut(&str, &str) -> bool) {
+        let mut dropped = Vec::new();
+        locked(&self.namespaces).retain(|name, namespace| {
+            let mut scopes = locked(&namespace.scopes);
+            scopes.retain(|key, scope| {
+                let kept = keep(name, key.as_str());
+                if !kept {
+                    dropped.push(Arc::clone(scope));
+                }
+                kept
+            });
+            !scopes.is_empty()
+        });
+        for scope in &dropped {
+            self.queues.remove_all(locked(&scope.queue_names).values().copied());
+        }
+    }
+
+    /// Bytes of shared data and queues that a namespace holds.
+    pub fn bytes(&self, namespace: &str) -> usize {
+        locked(&self.namespaces).get(namespace).map_or(0, |namespace| namespace.bytes.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn next_vm(&self) -> VmId {
+        VmId(self.next_vm.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The scope of a VM, made when it is the first of its key.
+    pub(crate) fn scope(&self, vm: &VmConfig) -> Arc<Scope> {
+        // Held to the end, so that `retain` cannot drop the namespace before the scope is in it.
+        let mut namespaces = locked(&self.namespaces);
+        let namespace = namespaces.entry(Arc::clone(&vm.namespace)).or_insert_with(|| {
+            Arc::new(Namespace {
+                name: Arc::clone(&vm.namespace),
+                bytes: AtomicUsize::new(0),
+                series: AtomicUsize::new(0),
+                scopes: Mutex::default(),
+            })
+        });
+        let key = ScopeKey::of(vm);
+        let mut scopes = locked(&namespace.scopes);
+        if let Some(scope) = scopes.get(&key) {
+            return Arc::clone(scope);
+        }
+        let scope = Arc::new(Scope {
+            namespace: Arc::clone(namespace),
+            bytes: AtomicUsize::new(0),
+            series: AtomicUsize::new(0),
+            key: key.clone(),
+            data: Data::default(),
+            metrics: Metrics::default(),
+            queue_names: Mutex::default(),
+        });
+        scopes.insert(key, Arc::clone(&scope));
+        scope
+    }
+}
+
+// === impl Scope ===
+
+impl Scope {
+    /// `get_shared_data`
+    pub(crate) fn get_data(&self, key: &[u8]) -> Option<(bytes::Bytes, u32)> {
+        self.data.get(key)
+    }
+
+    /// `set_shared_data`; a `cas` of 0 always matches.
+    pub(crate) fn set_data(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), Status> {
+        self.data.set(key, value, cas, |old, new| self.resize(old, new))
+    }
+
+    /// `define_metric`
+    pub(crate) fn define_metric(&self, kind: MetricKind, name: &str) -> Result<Arc<Metric>, Status> {
+        self.metrics.define(kind, name, || {
+            take(&self.namespace.series, 1, NAMESPACE_SERIES)?;
+            self.series.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    /// The scope of another `vm.id` in the same namespace; empty is this one.
+    pub(crate) fn neighbour(self: &Arc<Self>, vm_id: &str) -> Option<Arc<Self>> {
+        if vm_id.is_empty() {
+            return Some(Arc::clone(self));
+        }
+        locked(&self.namespace.scopes).get(&ScopeKey::VmId(vm_id.into())).cloned()
+    }
+
+    /// Whether both are of one namespace.
+    pub(crate) fn is_near(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.namespace, &other.namespace)
+    }
+
+    /// Accounts for `old` bytes becoming `new` ones.
+    pub(crate) fn resize(&self, old: usize, new: usize) -> Result<(), Status> {
+        if new > old {
+            take(&self.namespace.bytes, new - old, NAMESPACE_BYTES)?;
+            self.bytes.fetch_add(new - old, Ordering::Relaxed);
+        } else {
+            self.namespace.bytes.fetch_sub(old - new, Ordering::Relaxed);
+            self.bytes.fetch_sub(old - new, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        self.namespace.bytes.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+        self.namespace.series.fetch_sub(*self.series.get_mut(), Ordering::Relaxed);
+    }
+}
+
+// === impl ScopeKey ===
+
+impl ScopeKey {
+    fn of(vm: &VmConfig) -> Self {
+        if vm.vm_id.is_empty() { Self::Filter(Arc::clone(&vm.scope)) } else { Self::VmId(vm.vm_id.as_str().into()) }
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            Self::VmId(id) => id,
+            Self::Filter(name) => name,
+        }
+    }
+}
+
+/// A lock whose holder panicked still guards consistent data: every change under it is a single step.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Adds to a counter unless that passes its cap.
+fn take(used: &AtomicUsize, more: usize, cap: usize) -> Result<(), Status> {
+    let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= cap);
+    match used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Status::InternalFailure),
+    }
+}
+
+#[cfg(test)]
+mod tests;

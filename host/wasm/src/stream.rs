@@ -1,0 +1,200 @@
+//! What a filter sees of one exchange: heads, bodies, trailers and attributes.
+//!
+//! One [`StreamIo`] travels along the filter chain. It is attached to a context for the length of a call, and stays attached
+//! while that context holds the stream.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use tidegate_model::{RequestHead, ResponseHead};
+
+/// Filter state: what `proxy_set_property` wrote, under `wasm.` and the name, for all filters of the request.
+pub type FilterState = BTreeMap<Vec<u8>, Bytes>;
+
+/// One exchange, as filters read and change it.
+#[derive(Debug)]
+pub struct StreamIo {
+    /// Kept after the request went out: `on_log` reads it.
+    pub request: RequestHead,
+    /// What the request body callback is about: the chunk, or all that was held. What the guest leaves in it passes on.
+    pub request_body: BytesMut,
+    /// Trailers; a filter may add some at the end of the body.
+    pub request_trailers: Option<HeaderMap>,
+    /// None until the response's head is here.
+    pub response: Option<ResponseHead>,
+    /// As [`request_body`](Self::request_body).
+    pub response_body: BytesMut,
+    /// As [`request_trailers`](Self::request_trailers).
+    pub response_trailers: Option<HeaderMap>,
+    /// Pseudo-headers that a filter removed: a request that lacks one cannot be sent, nor a response without `:status`.
+    pub missing: PseudoSet,
+    /// What `proxy_get_property` reads beside the heads.
+    pub attributes: Attributes,
+    /// Values set by filters.
+    pub state: FilterState,
+}
+
+/// A set of pseudo-headers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PseudoSet(u8);
+
+/// Facts about the exchange that its heads do not hold. All optional: absent is "not found" to the guest.
+#[derive(Clone, Debug, Default)]
+pub struct Attributes {
+    /// `source.*`, `destination.*`, `connection.*`: made once per connection.
+    pub connection: Option<Arc<ConnectionAttributes>>,
+    /// `request.protocol`
+    pub protocol: Option<http::Version>,
+    /// `request.time`
+    pub start: Option<SystemTime>,
+    /// `request.duration`, known at the end.
+    pub duration: Option<Duration>,
+    /// Body bytes received so far: `request.size` where no `content-length` says it, `request.total_size`.
+    pub request_bytes: u64,
+    /// `response.code`
+    pub response_code: Option<StatusCode>,
+    /// `response.code_details`, such as `via_upstream`.
+    pub response_code_details: Option<Cow<'static, str>>,
+    /// `response.flags`, Envoy's bits.
+    pub response_flags: u64,
+    /// Body bytes sent so far: `response.size`.
+    pub response_bytes: u64,
+    /// `response.backend_latency`
+    pub backend_latency: Option<Duration>,
+    /// `upstream.*`, once an endpoint is chosen.
+    pub upstream: Option<Arc<UpstreamAttributes>>,
+    /// `upstream.request_attempt_count`
+    pub attempts: u32,
+    /// `xds.cluster_name`
+    pub cluster_name: Option<Arc<str>>,
+    /// `xds.route_name`
+    pub route_name: Option<Arc<str>>,
+    /// `xds.virtual_host_name`
+    pub virtual_host_name: Option<Arc<str>>,
+    /// `xds.filter_chain_name`: the listener.
+    pub listener_name: Option<Arc<str>>,
+    /// `xds.node.id`: this replica.
+    pub node_id: Option<Arc<str>>,
+}
+
+/// Facts about the downstream connection.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionAttributes {
+    /// `connection.id`, `connection_id`
+    pub id: Option<u64>,
+    /// `source.address`, `source.port`
+    pub source: Option<SocketAddr>,
+    /// `destination.address`, `destination.port`
+    pub destination: Option<SocketAddr>,
+    /// `connection.requested_server_name`
+    pub server_name: Option<String>,
+    /// `connection.termination_details`
+    pub termination_details: Option<String>,
+    /// `connection.transport_failure_reason`
+    pub transport_failure_reason: Option<String>,
+    /// Absent without TLS.
+    pub tls: Option<TlsAttributes>,
+}
+
+/// Facts about TLS on either side. Empty strings are Envoy's answer for "none" in the subjects.
+#[derive(Clone, Debug, Default)]
+pub struct TlsAttributes {
+    /// `tls_version`, as `TLSv1.3`.
+    pub version: String,
+    /// `subject_local_certificate`, RFC 2253.
+    pub subject_local: String,
+    /// `subject_peer_certificate`, RFC 2253.
+    pub subject_peer: String,
+    /// `dns_san_local_certificate`: the first one.
+    pub dns_san_local: Option<String>,
+    /// `dns_san_peer_certificate`: the first one.
+    pub dns_san_peer: Option<String>,
+    /// `uri_san_local_certificate`: the first one.
+    pub uri_san_local: Option<String>,
+    /// `uri_san_peer_certificate`: the first one.
+    pub uri_san_peer: Option<String>,
+    /// `sha256_peer_certificate_digest`: lower-case hex. Present exactly when the peer showed a certificate, then `mtls` is true.
+    pub sha256_peer_digest: Option<String>,
+    /// `peer_certificate`: URL-encoded PEM.
+    pub peer_certificate: Option<String>,
+}
+
+/// Facts about the endpoint the request goes to.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamAttributes {
+    /// `upstream.address`, `upstream.port`
+    pub address: Option<SocketAddr>,
+    /// `upstream.local_address`
+    pub local_address: Option<SocketAddr>,
+    /// `upstream.num_endpoints`
+    pub endpoints: Option<u64>,
+    /// `upstream.cx_pool_ready_duration`
+    pub pool_ready: Option<Duration>,
+    /// `upstream.transport_failure_reason`
+    pub transport_failure_reason: String,
+    /// Absent without TLS towards the endpoint.
+    pub tls: Option<TlsAttributes>,
+}
+
+// === impl StreamIo ===
+
+impl StreamIo {
+    /// An exchange that begins with this request.
+    pub fn new(request: RequestHead) -> Self {
+        Self {
+            request,
+            request_body: BytesMut::new(),
+            request_trailers: None,
+            response: None,
+            response_body: BytesMut::new(),
+            response_trailers: None,
+            missing: PseudoSet::NONE,
+            attributes: Attributes::default(),
+            state: FilterState::new(),
+        }
+    }
+}
+
+// === impl PseudoSet ===
+
+impl PseudoSet {
+    /// The empty set.
+    pub const NONE: Self = Self(0);
+    /// `:authority`
+    pub const AUTHORITY: Self = Self(1);
+    /// `:path`
+    pub const PATH: Self = Self(1 << 1);
+    /// `:method`
+    pub const METHOD: Self = Self(1 << 2);
+    /// `:scheme`
+    pub const SCHEME: Self = Self(1 << 3);
+    /// `:status`
+    pub const STATUS: Self = Self(1 << 4);
+    /// All of a request's.
+    pub const REQUEST: Self = Self(0b1111);
+
+    /// Whether nothing is in it.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether one of `other` is in it.
+    #[inline]
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub(crate) const fn insert(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    pub(crate) const fn remove(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
+}

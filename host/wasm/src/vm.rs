@@ -1,0 +1,252 @@
+//! One instance of a module, with its contexts.
+//!
+//! A VM belongs to one thread at a time and owns everything its guest can reach. Each entry into the guest arms the deadline,
+//! resets the effective context, and leaves behind effects in the order the guest asked for them.
+
+mod events;
+mod roots;
+mod streams;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::{Store, Trap};
+
+use crate::config::VmConfig;
+use crate::contexts::{Contexts, IdMap};
+use crate::cpu;
+use crate::effect::{Effect, VmId};
+use crate::exports::{self, Entry, Exports};
+use crate::failure::{Failure, describe};
+use crate::guest_log::GuestLog;
+use crate::host::{Calls, Gate, Host, Reply};
+use crate::limits::{Deadline, Limiter};
+use crate::module::Module;
+use crate::shared::Shared;
+use crate::ticker::{InFlight, Ticker};
+
+/// Of so many entries one is timed in full.
+const SAMPLE: u64 = 64;
+
+/// A running filter, or several that share it.
+pub struct Vm {
+    store: Store<Host>,
+    exports: Exports,
+    module: Module,
+    flag: Arc<InFlight>,
+    /// Why it can run no more.
+    dead: Option<Failure>,
+    /// It had a stream: from then on calls get the call timeout.
+    served: bool,
+    entries: u64,
+    sampled: Duration,
+}
+
+// === impl Vm ===
+
+impl Vm {
+    /// Instantiates the module and runs `_initialize` and `main`, or `_start`. May take as long as the start timeout.
+    pub fn start(module: &Module, config: Arc<VmConfig>, shared: Arc<Shared>) -> Result<Self, Failure> {
+        let engine = module.engine();
+        let mut store = Store::new(engine.wasmtime(), host(module, config, shared));
+        store.limiter(|host| &mut host.limiter);
+        store.epoch_deadline_callback(|mut context| Ok(context.data_mut().deadline.tick()));
+        let mut vm = Self {
+            store,
+            exports: Exports::default(),
+            module: module.clone(),
+            flag: engine.ticker().register(),
+            dead: None,
+            served: false,
+            entries: 0,
+            sampled: Duration::ZERO,
+        };
+        vm.boot().map_err(|failure| match failure {
+            Failure::Trap { message } => Failure::Start { message },
+            other => other,
+        })?;
+        Ok(vm)
+    }
+
+    /// What the last entries asked for, in order. Dropping the iterator early forgets the rest.
+    pub fn effects(&mut self) -> std::vec::Drain<'_, Effect> {
+        self.store.data_mut().effects.drain(..)
+    }
+
+    /// Whether there are effects to perform.
+    #[inline]
+    pub fn has_effects(&self) -> bool {
+        !self.store.data().effects.is_empty()
+    }
+
+    /// Whether a trap, a deadline or a lack of memory ended it. Every further call fails with the same failure.
+    #[inline]
+    pub fn is_dead(&self) -> bool {
+        self.dead.is_some()
+    }
+
+    /// Its number in this process: what [`Effect::QueueReady`] names.
+    pub fn id(&self) -> VmId {
+        self.store.data().id
+    }
+
+    /// The module it runs.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// What it was started with.
+    pub fn config(&self) -> &Arc<VmConfig> {
+        &self.store.data().vm
+    }
+
+    /// Linear memory in use, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().memory.map_or(0, |memory| memory.data_size(&self.store))
+    }
+
+    /// Contexts alive, roots included.
+    pub fn contexts(&self) -> usize {
+        self.store.data().contexts.len()
+    }
+
+    /// HTTP and gRPC calls that have not been answered yet.
+    pub fn pending_calls(&self) -> usize {
+        self.store.data().calls.len()
+    }
+
+    /// Entries into the guest so far.
+    pub fn calls(&self) -> u64 {
+        self.entries
+    }
+
+    /// CPU time used so far: measured for calls longer than a tick, estimated from samples for the others.
+    pub fn cpu(&self) -> Duration {
+        self.sampled + self.store.data().deadline.long_calls()
+    }
+
+    fn boot(&mut self) -> Result<(), Failure> {
+        let limit = self.limit();
+        let module = self.module.clone();
+        let instance = self.enter(0, limit, |_, store| module.pre().instantiate(store))?;
+        self.exports = Exports::find(&instance, &mut self.store);
+        let allocator = exports::find(&instance, &mut self.store, "malloc")
+            .or_else(|| exports::find(&instance, &mut self.store, "proxy_on_memory_allocate"));
+        let memory = instance.get_memory(&mut self.store, "memory");
+        let host = self.store.data_mut();
+        host.allocator = allocator;
+        host.memory = memory;
+        let entry = Entry::find(&instance, &mut self.store);
+        self.enter(0, limit, |_, store| entry.run(store))?;
+        self.store.data_mut().gate = Gate::Running;
+        Ok(())
+    }
+
+    /// Runs guest code on a context: the only way in.
+    fn enter<R>(
+        &mut self,
+        context: u32,
+        limit: Duration,
+        guest: impl FnOnce(&Exports, &mut Store<Host>) -> wasmtime::Result<R>,
+    ) -> Result<R, Failure> {
+        self.check_alive()?;
+        let host = self.store.data_mut();
+        host.entered = context;
+        host.current = context;
+        host.reply = Reply::None;
+        host.limiter.refused = false;
+        host.log.forget_error();
+        host.deadline.arm(limit);
+        self.store.set_epoch_deadline(1);
+        let began = self.entries.is_multiple_of(SAMPLE).then(cpu::thread_time);
+        self.entries += 1;
+        self.module.engine().ticker().enter(&self.flag);
+        let result = guest(&self.exports, &mut self.store);
+        Ticker::leave(&self.flag);
+        self.account(began);
+        match result {
+            Ok(value) => {
+                if !self.store.data().finished.is_empty() {
+                    self.delete_finished_roots();
+                }
+                Ok(value)
+            }
+            Err(error) => Err(self.die(&error)),
+        }
+    }
+
+    fn account(&mut self, began: Option<Duration>) {
+        let deadline = &mut self.store.data_mut().deadline;
+        let first_tick = deadline.first_tick();
+        if first_tick.is_some() {
+            deadline.finish_long();
+        }
+        if let Some(began) = began {
+            // What follows the first tick is counted in full, so only what comes before it stands for the other entries.
+            let until = first_tick.unwrap_or_else(cpu::thread_time);
+            self.sampled += until.saturating_sub(began) * u32::try_from(SAMPLE).unwrap_or(1);
+        }
+    }
+
+    fn die(&mut self, error: &wasmtime::Error) -> Failure {
+        let host = self.store.data();
+        let failure = if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+            Failure::Deadline { limit: host.deadline.limit() }
+        } else if host.limiter.refused {
+            Failure::Memory { limit: host.vm.limits.memory }
+        } else {
+            Failure::Trap { message: describe(error, host.log.last_error()).into() }
+        };
+        self.dead = Some(failure.clone());
+        failure
+    }
+
+    #[inline]
+    fn check_alive(&self) -> Result<(), Failure> {
+        match &self.dead {
+            None => Ok(()),
+            Some(failure) => Err(failure.clone()),
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        let limits = &self.store.data().vm.limits;
+        if self.served { limits.call_timeout } else { limits.start_timeout }
+    }
+}
+
+impl std::fmt::Debug for Vm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vm").field("id", &self.id()).field("contexts", &self.contexts()).field("dead", &self.dead).finish()
+    }
+}
+
+fn host(module: &Module, vm: Arc<VmConfig>, shared: Arc<Shared>) -> Host {
+    Host {
+        memory: None,
+        allocator: None,
+        gate: Gate::Starting,
+        abi: module.abi(),
+        id: shared.next_vm(),
+        scope: shared.scope(&vm),
+        limiter: Limiter::new(vm.limits.memory),
+        vm,
+        shared,
+        contexts: Contexts::default(),
+        entered: 0,
+        current: 0,
+        reply: Reply::None,
+        configuring: false,
+        callout: None,
+        calls: Calls::default(),
+        finished: Vec::new(),
+        effects: Vec::new(),
+        deadline: Deadline::default(),
+        log: GuestLog::default(),
+        scratch: Vec::new(),
+        metrics: IdMap::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
