@@ -37,11 +37,13 @@ fn contents(filter: &Bundled) -> Contents {
             Payload::ExportSection(section) => {
                 let names = section
                     .into_iter()
-                    .map(|export| export.unwrap().name.to_owned());
+                    .map(|export| export.expect("a valid export").name.to_owned());
                 contents.exports.extend(names);
             }
             Payload::ImportSection(section) => {
-                let imports = section.into_imports().map(|import| import.unwrap());
+                let imports = section
+                    .into_imports()
+                    .map(|import| import.expect("a valid import"));
                 contents.imports.extend(
                     imports.map(|import| (import.module.to_owned(), import.name.to_owned())),
                 );

@@ -21,14 +21,19 @@ fn parses(name: &str, config: &str) -> Result<(), String> {
     .map_err(|error| error.to_string())
 }
 
+/// The schema of a bundled filter.
+fn schema_of(name: &str) -> Value {
+    let filter = get(name).expect("a bundled filter");
+    serde_json::from_str(filter.schema).expect("a schema is JSON")
+}
+
 fn validator(name: &str) -> jsonschema::Validator {
-    let schema: Value = serde_json::from_str(get(name).unwrap().schema).unwrap();
-    jsonschema::draft202012::new(&schema).unwrap()
+    jsonschema::draft202012::new(&schema_of(name)).expect("a schema of this draft")
 }
 
 fn readme(name: &str) -> String {
     let path = format!("{}/{name}/README.md", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(path).unwrap()
+    std::fs::read_to_string(path).expect("each filter has a page")
 }
 
 /// The contents of the fenced blocks in a language.
@@ -36,7 +41,7 @@ fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
     let opening = format!("```{language}\n");
     page.split(opening.as_str())
         .skip(1)
-        .map(|rest| rest.split("```").next().unwrap())
+        .map(|rest| rest.split("```").next().unwrap_or(rest))
         .collect()
 }
 
@@ -71,7 +76,7 @@ fn schemas_are_valid_and_describe_every_property() {
     }
 
     for filter in all() {
-        let schema: Value = serde_json::from_str(filter.schema).unwrap();
+        let schema = schema_of(filter.name);
         assert!(jsonschema::meta::is_valid(&schema), "{}", filter.name);
         assert_eq!(schema["title"], filter.name);
         check(filter.name, &schema);
@@ -112,7 +117,7 @@ fn every_example_of_a_page_is_a_configuration() {
 #[test]
 fn every_field_of_a_schema_stands_on_the_page() {
     for filter in all() {
-        let schema: Value = serde_json::from_str(filter.schema).unwrap();
+        let schema = schema_of(filter.name);
         let page = readme(filter.name);
         for name in schema["properties"].as_object().unwrap().keys() {
             assert!(

@@ -1,14 +1,12 @@
 //! `tidegate check`: what a folder of manifests would serve, and everything that is wrong with it, without a socket.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::{Value, json};
-use tidegate_controller::manifests::Folder;
-use tidegate_controller::resources::Resources;
-use tidegate_controller::translate::{Options, Translation, translate};
+use tidegate_controller::manifests;
+use tidegate_controller::translate::{Options, Translation};
 use tidegate_model::{FilterVerdict, FilterVerdicts, Snapshot};
 use tidegate_modules::Loader;
 use tidegate_wasm::Shared;
@@ -22,7 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What a folder comes to.
 pub(crate) struct Checked {
     pub(crate) translation: Translation,
-    pub(crate) snapshot: Arc<Snapshot>,
 }
 
 /// `tidegate check`
@@ -39,8 +36,7 @@ pub(crate) fn run(arguments: &Check) -> anyhow::Result<u8> {
 /// Reads, loads and translates.
 pub(crate) fn translate(manifests: &Manifests, binding: &Binding) -> anyhow::Result<Checked> {
     readable(&manifests.manifests)?;
-    let mut folder = Folder::open(&manifests.manifests);
-    let resources = Resources::build(&folder.reload());
+    let resources = manifests::Manifests::new(&manifests.manifests).reload().resources;
     let options = options(binding);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -53,8 +49,7 @@ pub(crate) fn translate(manifests: &Manifests, binding: &Binding) -> anyhow::Res
         tidegate_controller::translate::translate(&resources, &verdicts, &options)
     });
     runtime.shutdown_background();
-    let snapshot = translation.snapshot.clone();
-    Ok(Checked { translation, snapshot })
+    Ok(Checked { translation })
 }
 
 /// Loads every filter once.
@@ -162,7 +157,7 @@ fn print_text(checked: &Checked, problems: &[Problem]) {
     for problem in problems {
         println!("{} {}", if problem.refused { "refused" } else { "warning" }, problem.text);
     }
-    let snapshot = &checked.snapshot;
+    let snapshot = &checked.translation.snapshot;
     let refused = problems.iter().filter(|problem| problem.refused).count();
     println!(
         "{} listeners, {} filters, {} backends; {refused} refused, {} warnings",

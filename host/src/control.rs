@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
-use tidegate_controller::manifests::Folder;
+use tidegate_controller::manifests::Manifests;
 use tidegate_controller::resources::Resources;
 use tidegate_controller::translate::{Options, Translation, translate};
 use tidegate_model::{FailureCause, FilterId, FilterSpec, ModuleSource, Snapshot};
@@ -42,8 +42,8 @@ struct Shown {
 
 /// Keeps the data plane at what the objects say.
 pub(crate) struct Control {
-    folder: Folder,
-    resources: Resources,
+    manifests: Manifests,
+    resources: Arc<Resources>,
     options: Options,
     view: Arc<View>,
     /// Plugins by filter, so that an unchanged one stays the same for the data plane.
@@ -59,8 +59,8 @@ impl Control {
             stats: Mutex::default(),
             draining: std::sync::atomic::AtomicBool::new(false),
         });
-        let folder = Folder::open(paths);
-        Self { folder, resources: Resources::default(), options, view, plugins: HashMap::new() }
+        let manifests = Manifests::new(paths);
+        Self { manifests, resources: Arc::default(), options, view, plugins: HashMap::new() }
     }
 
     pub(crate) fn view(&self) -> Arc<View> {
@@ -69,10 +69,8 @@ impl Control {
 
     /// Reads what the folders say now. `true` if it differs from before.
     pub(crate) fn reload(&mut self) -> bool {
-        let loaded = self.folder.reload();
-        if loaded.changed {
-            self.resources = Resources::build(&loaded);
-        }
+        let loaded = self.manifests.reload();
+        self.resources = loaded.resources;
         loaded.changed
     }
 
@@ -85,7 +83,7 @@ impl Control {
             translation = self.translate();
         }
         let filters = self.filter_states(&translation.snapshot.filters);
-        let snapshot = translation.snapshot.clone();
+        let snapshot = Arc::new(std::mem::take(&mut translation.snapshot));
         let errors = self.view.proxy.publish(snapshot.clone(), filters);
         let errors: std::collections::BTreeMap<_, _> =
             errors.into_iter().map(|error| (error.address, error.to_string())).collect();

@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Explain) -> anyhow::Result<u8> {
         headers.append(header.0.clone(), header.1.clone());
     }
     let question = Question { url: arguments.url.clone(), method: arguments.method.clone(), headers };
-    let answer = explain(&checked.snapshot, &question)?;
+    let answer = explain(&checked.translation.snapshot, &question)?;
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&answer)?),
         Output::Text => print!("{}", text(&answer)),

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         Command::Proxy(proxy) => oneline::run(proxy),
         Command::Echo(echo) => echo::run(&echo),
         Command::Crds => {
-            print!("{}", tidegate_controller::crds_yaml());
+            print!("{}", tidegate_controller::schema::crds_yaml());
             Ok(FINE)
         }
         Command::Completions { shell } => {

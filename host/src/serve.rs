@@ -64,7 +64,7 @@ async fn serve_until_ended(
             tracing::info!(address = %bound, "admin pages");
         }
     }
-    let mut dirty = manifests::watch(paths);
+    let mut watch = manifests::Watch::new(paths);
     let mut verdicts = loader.changes();
     control.reload();
     control.apply().await;
@@ -74,7 +74,7 @@ async fn serve_until_ended(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => {}
-            Some(()) = dirty.recv() => {
+            () = watch.changed() => {
                 if control.reload() {
                     control.apply().await;
                 }

@@ -27,8 +27,8 @@ mod glue {
             getrandom::fill(&mut secret)
                 .map_err(|error| ConfigError::new("", format!("no random numbers: {error}")))?;
             let auth = BasicAuth::parse(configuration, secret)?;
-            if auth.is_closed() {
-                log::warn!("users: names nobody, every request is refused");
+            for warning in auth.warnings() {
+                log::warn!("{warning}");
             }
             Ok(Self(Rc::new(auth)))
         }

@@ -59,10 +59,19 @@ impl BasicAuth {
         self.strip_authorization
     }
 
-    /// Whether the configuration names nobody, so that every request is refused.
+    /// What an operator should know about a configuration that is accepted all the same.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.users.is_empty()
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let mut warnings = Vec::new();
+        if self.users.is_empty() {
+            warnings.push("users: names nobody, so every request is refused");
+        }
+        if self.users.are_slow() {
+            warnings.push(
+                "users: holds hashes that take half a second and more to check; raise limits.callTimeout or make them cheaper",
+            );
+        }
+        warnings
     }
 
     fn check<V: AsRef<[u8]>>(&self, authorization: &[V], now: u64) -> Option<String> {

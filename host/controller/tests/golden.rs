@@ -1,7 +1,7 @@
 //! Golden cases: `golden/<feature>/<case>.in.yaml` is translated and compared with `<case>.out.yaml`.
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p tidegate-controller --test golden` rewrites the outputs; what changed is to be read
-//! against the specification before it is kept. Every case sees the Services of `golden/services.yaml` and the Secrets of
+//! against the specification before it is kept. A list of prefixes, `UPDATE_GOLDEN=ingress-,filter-`, rewrites those alone. Every case sees the Services of `golden/services.yaml` and the Secrets of
 //! `golden/certificates.yaml` besides its own objects. Objects are decoded but not admitted: a cluster may hold what
 //! newer or older CRDs let pass.
 
@@ -56,17 +56,22 @@ struct CaseAddress {
 #[test]
 fn cases() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let update = std::env::var("UPDATE_GOLDEN").unwrap_or_default();
+    let updated = |name: &Path| match update.as_str() {
+        "" => false,
+        "1" => true,
+        features => features.split(',').any(|prefix| name.to_string_lossy().starts_with(prefix)),
+    };
     let mut failures = Vec::new();
     let cases = find(&root, ".in.yaml");
     assert!(!cases.is_empty(), "no cases in {}", root.display());
     for case in &cases {
         let expected = output(case);
         let actual = run(&root, case);
-        if update {
+        let name = case.strip_prefix(&root).unwrap_or(case);
+        if updated(name) {
             fs::write(&expected, &actual).expect("the output can be written");
         } else if fs::read_to_string(&expected).unwrap_or_default() != actual {
-            let name = case.strip_prefix(&root).unwrap_or(case);
             failures.push(format!("{}: {}", name.display(), difference(&expected, &actual)));
         }
     }

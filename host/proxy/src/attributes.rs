@@ -51,12 +51,17 @@ pub(crate) fn upstream(stream: &Stream) {
 /// Made once for a connection; behind trusted proxies the client differs from request to request.
 fn connection(stream: &Stream) -> Arc<ConnectionAttributes> {
     let connection = &stream.connection;
-    let made = connection.attributes.get_or_init(|| Arc::new(made(connection)));
+    let made = connection
+        .attributes
+        .get_or_init(|| Arc::new(made(connection)));
     let client = stream.record.borrow().client;
     if client == connection.peer {
         return made.clone();
     }
-    Arc::new(ConnectionAttributes { source: Some(client), ..ConnectionAttributes::clone(made) })
+    Arc::new(ConnectionAttributes {
+        source: Some(client),
+        ..ConnectionAttributes::clone(made)
+    })
 }
 
 fn made(connection: &Connection) -> ConnectionAttributes {

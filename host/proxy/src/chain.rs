@@ -470,7 +470,9 @@ impl Stream {
 /// Which half of the exchange a callback is about.
 fn direction(callback: Callback) -> Direction {
     match callback {
-        Callback::RequestHeaders { .. } | Callback::RequestBody { .. } | Callback::RequestTrailers => Direction::Request,
+        Callback::RequestHeaders { .. }
+        | Callback::RequestBody { .. }
+        | Callback::RequestTrailers => Direction::Request,
         _ => Direction::Response,
     }
 }

@@ -130,7 +130,9 @@ impl Exchange {
             connection.listener.port,
             &connection.worker.config.trust,
         );
-        if let Some(client) = forwarded::client_address(&head, connection.peer, &connection.worker.config.trust) {
+        if let Some(client) =
+            forwarded::client_address(&head, connection.peer, &connection.worker.config.trust)
+        {
             stream.record.borrow_mut().client = client;
         }
         let body = Body::incoming(incoming, &stream.received);

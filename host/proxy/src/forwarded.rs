@@ -69,7 +69,11 @@ pub(crate) fn set(head: &mut RequestHead, peer: SocketAddr, port: u16, trust: &T
 }
 
 /// The client behind a trusted peer, as far as the trusted hops tell it; `None` where the peer is the client.
-pub(crate) fn client_address(head: &RequestHead, peer: SocketAddr, trust: &Trust) -> Option<SocketAddr> {
+pub(crate) fn client_address(
+    head: &RequestHead,
+    peer: SocketAddr,
+    trust: &Trust,
+) -> Option<SocketAddr> {
     if !trust.covers(peer.ip().to_canonical()) {
         return None;
     }
@@ -188,7 +192,12 @@ mod tests {
         assert_eq!(get(&head, "x-forwarded-for"), Some("1.1.1.1, 192.0.2.1"));
         assert_eq!(get(&head, "x-forwarded-host"), Some("evil.test"));
         assert_eq!(get(&head, "forwarded"), Some("for=1.1.1.1"));
-        assert_eq!(client_address(&head, peer, &trust).map(|a| a.ip().to_string()).as_deref(), Some("1.1.1.1"));
+        assert_eq!(
+            client_address(&head, peer, &trust)
+                .map(|a| a.ip().to_string())
+                .as_deref(),
+            Some("1.1.1.1")
+        );
     }
 
     #[test]
@@ -197,7 +206,12 @@ mod tests {
         let peer = "10.0.0.2:1".parse().expect("an address");
         let trust = Trust::Hops(2);
         set(&mut head, peer, 80, &trust);
-        assert_eq!(client_address(&head, peer, &trust).map(|a| a.ip().to_string()).as_deref(), Some("1.1.1.1"));
+        assert_eq!(
+            client_address(&head, peer, &trust)
+                .map(|a| a.ip().to_string())
+                .as_deref(),
+            Some("1.1.1.1")
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use http::header::{self, HeaderMap};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Response};
 use tidegate_model::{
-    HeaderModifier, PathMatch, PathModifier, Redirect, RequestHead, UrlRewrite, path, strip_port,
+    HeaderModifier, PathMatch, PathModifier, Redirect, RequestHead, UrlRewrite, path,
 };
 
 use crate::body::Body;

@@ -515,7 +515,8 @@ impl Slot {
     /// What the VM has said that concerns a stream in this direction, if anything.
     pub(crate) fn take(&self, direction: Direction) -> Option<Event> {
         let mut events = self.events.borrow_mut();
-        let concerns = |event: &Event| !matches!(event, Event::Resume(other) if *other != direction);
+        let concerns =
+            |event: &Event| !matches!(event, Event::Resume(other) if *other != direction);
         let at = events.iter().position(concerns)?;
         events.remove(at)
     }

@@ -90,6 +90,11 @@ impl Stream {
             .host
             .as_ref()
             .map(|host| host.endpoint.to_string());
+        let client = if record.client == self.connection.peer {
+            Cow::Borrowed(&*self.connection.peer_text)
+        } else {
+            Cow::Owned(record.client.ip().to_string())
+        };
         log.write(&Line {
             start_time: &start_time,
             method: record.method.as_str(),

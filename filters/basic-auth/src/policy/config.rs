@@ -49,7 +49,11 @@ impl BasicAuth {
         Ok(Self {
             challenge: challenge(&config.realm)?,
             users: Users::compile(&config.users)?,
-            forward_user: config.forward_user.as_deref().map(header_name).transpose()?,
+            forward_user: config
+                .forward_user
+                .as_deref()
+                .map(header_name)
+                .transpose()?,
             strip_authorization: config.strip_authorization,
             cache: RefCell::new(Cache::new(secret)),
         })

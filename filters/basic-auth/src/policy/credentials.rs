@@ -116,6 +116,17 @@ mod tests {
         assert!(Credentials::parse(b"Basic \xff\xfe").is_none());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_sent_is_read_or_refused(value in proptest::collection::vec(proptest::num::u8::ANY, 0..60), basic: bool) {
+            let value = if basic { encode(&value).into_bytes() } else { value };
+            if let Some(credentials) = Credentials::parse(&value) {
+                assert!(basic || value.starts_with(b"Basic "));
+                assert!(!credentials.user.contains([':', '\n', '\r', '\0']));
+            }
+        }
+    }
+
     #[test]
     fn the_longest_that_is_read() {
         let fits = [b"a:".as_slice(), &[b'x'; MAX_LENGTH - 2]].concat();

@@ -15,19 +15,22 @@ use super::md5_crypt::md5_crypt;
 /// Highest bcrypt cost: 14 already takes a second and more for each check.
 const MAX_BCRYPT_COST: u32 = 14;
 
-/// Most rounds of SHA-crypt, about half a second.
+/// Most rounds of SHA-crypt, which take about a second.
 const MAX_SHA_ROUNDS: usize = 1_000_000;
+
+/// Above these a check may take longer than the half second that a call of this filter has by default.
+const SLOW_BCRYPT_COST: u32 = 12;
+const SLOW_SHA_ROUNDS: usize = 200_000;
 
 /// A password's hash, checked for form when it is read.
 pub(super) enum Hash {
-    Bcrypt(String),
-    Sha256Crypt {
-        params: Sha256Params,
-        salt: String,
+    Bcrypt {
         hash: String,
+        cost: u32,
     },
-    Sha512Crypt {
-        params: Sha512Params,
+    ShaCrypt {
+        algorithm: Sha,
+        rounds: usize,
         salt: String,
         hash: String,
     },
@@ -43,6 +46,13 @@ pub(super) enum Hash {
     },
     /// `{PLAIN}`: the digest of the password, so that a comparison takes equal time whatever its length.
     Plain([u8; 32]),
+}
+
+/// The two variants of SHA-crypt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sha {
+    Sha256,
+    Sha512,
 }
 
 // === impl Hash ===
@@ -68,8 +78,8 @@ impl Hash {
             Some(("2a" | "2b" | "2y", _)) => parse_bcrypt(text),
             Some(("apr1", rest)) => parse_md5("$apr1$", rest),
             Some(("1", rest)) => parse_md5("$1$", rest),
-            Some(("5", rest)) => parse_sha256(rest),
-            Some(("6", rest)) => parse_sha512(rest),
+            Some(("5", rest)) => parse_sha_crypt(Sha::Sha256, rest),
+            Some(("6", rest)) => parse_sha_crypt(Sha::Sha512, rest),
             Some((scheme, _)) => Err(format!(
                 "the scheme ${}$ is not supported; make the hash with `htpasswd -B` (bcrypt)",
                 scheme.escape_default()
@@ -83,15 +93,15 @@ impl Hash {
     /// Whether `password` is the one. Takes the same time for every wrong password of a length.
     pub(super) fn verify(&self, password: &[u8]) -> bool {
         match self {
-            Self::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
-            Self::Sha256Crypt { params, salt, hash } => {
-                sha_crypt::sha256_crypt_b64(password, salt.as_bytes(), params)
-                    .is_ok_and(|computed| equal(computed.as_bytes(), hash.as_bytes()))
-            }
-            Self::Sha512Crypt { params, salt, hash } => {
-                sha_crypt::sha512_crypt_b64(password, salt.as_bytes(), params)
-                    .is_ok_and(|computed| equal(computed.as_bytes(), hash.as_bytes()))
-            }
+            Self::Bcrypt { hash, .. } => bcrypt::verify(password, hash).unwrap_or(false),
+            Self::ShaCrypt {
+                algorithm,
+                rounds,
+                salt,
+                hash,
+            } => algorithm
+                .crypt(password, salt.as_bytes(), *rounds)
+                .is_some_and(|computed| equal(computed.as_bytes(), hash.as_bytes())),
             Self::Md5Crypt { magic, salt, hash } => {
                 equal(md5_crypt(password, magic, salt).as_bytes(), hash.as_bytes())
             }
@@ -105,19 +115,52 @@ impl Hash {
             Self::Plain(digest) => equal(&Sha256::digest(password), digest),
         }
     }
+
+    /// Whether a check may take longer than a call of this filter may by default.
+    pub(super) fn is_slow(&self) -> bool {
+        match self {
+            Self::Bcrypt { cost, .. } => *cost > SLOW_BCRYPT_COST,
+            Self::ShaCrypt { rounds, .. } => *rounds > SLOW_SHA_ROUNDS,
+            Self::Md5Crypt { .. } | Self::Sha1 { .. } | Self::Plain(_) => false,
+        }
+    }
 }
 
 /// Says the scheme, never the hash: configurations are logged.
 impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Bcrypt(_) => "bcrypt",
-            Self::Sha256Crypt { .. } => "sha256-crypt",
-            Self::Sha512Crypt { .. } => "sha512-crypt",
+            Self::Bcrypt { .. } => "bcrypt",
+            Self::ShaCrypt { .. } => "sha-crypt",
             Self::Md5Crypt { .. } => "md5-crypt",
             Self::Sha1 { .. } => "sha1",
             Self::Plain(_) => "plain",
         })
+    }
+}
+
+// === impl Sha ===
+
+impl Sha {
+    fn crypt(self, password: &[u8], salt: &[u8], rounds: usize) -> Option<String> {
+        match self {
+            Self::Sha256 => {
+                let params = Sha256Params::new(rounds).ok()?;
+                sha_crypt::sha256_crypt_b64(password, salt, &params).ok()
+            }
+            Self::Sha512 => {
+                let params = Sha512Params::new(rounds).ok()?;
+                sha_crypt::sha512_crypt_b64(password, salt, &params).ok()
+            }
+        }
+    }
+
+    /// Characters of a hash.
+    fn length(self) -> usize {
+        match self {
+            Self::Sha256 => 43,
+            Self::Sha512 => 86,
+        }
     }
 }
 
@@ -128,7 +171,10 @@ fn equal(left: &[u8], right: &[u8]) -> bool {
 fn parse_bcrypt(text: &str) -> Result<Hash, String> {
     let parts: HashParts = text.parse().map_err(|_| malformed("bcrypt"))?;
     match parts.get_cost() {
-        4..=MAX_BCRYPT_COST => Ok(Hash::Bcrypt(text.to_owned())),
+        cost @ 4..=MAX_BCRYPT_COST => Ok(Hash::Bcrypt {
+            hash: text.to_owned(),
+            cost,
+        }),
         cost => Err(format!(
             "bcrypt cost {cost} is outside 4 to {MAX_BCRYPT_COST}; make the hash with `htpasswd -B -C 10`"
         )),
@@ -140,18 +186,16 @@ fn parse_md5(magic: &'static str, rest: &str) -> Result<Hash, String> {
     Ok(Hash::Md5Crypt { magic, salt, hash })
 }
 
-fn parse_sha256(rest: &str) -> Result<Hash, String> {
+fn parse_sha_crypt(algorithm: Sha, rest: &str) -> Result<Hash, String> {
     let (rounds, rest) = split_rounds(rest)?;
-    let (salt, hash) = split_salt(rest, 16, 43).ok_or_else(|| malformed("SHA-256 crypt"))?;
-    let params = Sha256Params::new(rounds).map_err(|_| malformed("SHA-256 crypt"))?;
-    Ok(Hash::Sha256Crypt { params, salt, hash })
-}
-
-fn parse_sha512(rest: &str) -> Result<Hash, String> {
-    let (rounds, rest) = split_rounds(rest)?;
-    let (salt, hash) = split_salt(rest, 16, 86).ok_or_else(|| malformed("SHA-512 crypt"))?;
-    let params = Sha512Params::new(rounds).map_err(|_| malformed("SHA-512 crypt"))?;
-    Ok(Hash::Sha512Crypt { params, salt, hash })
+    let (salt, hash) =
+        split_salt(rest, 16, algorithm.length()).ok_or_else(|| malformed("SHA crypt"))?;
+    Ok(Hash::ShaCrypt {
+        algorithm,
+        rounds,
+        salt,
+        hash,
+    })
 }
 
 fn split_rounds(rest: &str) -> Result<(usize, &str), String> {
@@ -320,6 +364,21 @@ mod tests {
         ] {
             let problem = Hash::parse(text).expect_err(text);
             assert!(text.len() < 10 || !problem.contains(text), "{problem}");
+        }
+    }
+
+    #[test]
+    fn slow_hashes_are_known() {
+        let bcrypt = |cost: &str| CORRECT_HORSE[0].replace("$04$", cost);
+        let sha = |rounds: &str| CORRECT_HORSE[4].replace("1000", rounds);
+        for (text, slow) in [
+            (bcrypt("$12$"), false),
+            (bcrypt("$13$"), true),
+            (sha("200000"), false),
+            (sha("200001"), true),
+            (CORRECT_HORSE[1].to_owned(), false),
+        ] {
+            assert_eq!(Hash::parse(&text).unwrap().is_slow(), slow, "{text}");
         }
     }
 

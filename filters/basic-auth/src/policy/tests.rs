@@ -68,10 +68,18 @@ fn a_verified_pair_is_remembered_and_another_password_of_the_same_user_is_not() 
 fn without_users_everybody_is_refused() {
     for users in [r#""""#, "{}"] {
         let auth = auth(&format!(r#"{{"users": {users}}}"#));
-        assert!(auth.is_closed());
+        assert!(auth.warnings()[0].contains("names nobody"));
         assert!(auth.authenticate(&[ANN], 1).is_err());
     }
-    assert!(!auth(&format!("{{{USERS}}}")).is_closed());
+    assert_eq!(auth(&format!("{{{USERS}}}")).warnings(), [""; 0]);
+}
+
+#[test]
+fn slow_hashes_are_warned_of() {
+    let auth = auth(
+        r#"{"users": {"ann": "$2y$13$D8DrhtSNCHdomCuz4BKD3eEy94sqxu/YE2EXne0.MYt3ckfUhX7fu"}}"#,
+    );
+    assert!(auth.warnings()[0].contains("callTimeout"));
 }
 
 #[test]

@@ -58,6 +58,11 @@ impl Users {
         self.hashes.is_empty()
     }
 
+    /// Whether a check of somebody's password may take long.
+    pub(super) fn are_slow(&self) -> bool {
+        self.hashes.iter().any(Hash::is_slow)
+    }
+
     /// Whether `password` is the one of `user`. A name that is not there costs what one of the names that are there costs, the
     /// same one each time: `stand_in`, a digest of the name that nobody outside can predict, picks it.
     pub(super) fn verify(&self, user: &str, password: &[u8], stand_in: &Key) -> bool {

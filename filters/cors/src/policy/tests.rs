@@ -1,5 +1,7 @@
 //! GEP-1767, the Gateway API's conformance cases, and ingress-nginx.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn cors(config: &str) -> Cors {
@@ -362,5 +364,32 @@ fn refused_configurations_name_the_field() {
         // The parser names an unknown field in its text, with the path of where it stands.
         let named = error.field() == field || error.to_string().contains("unknown field");
         assert!(named, "{config}: {error}");
+    }
+}
+
+proptest! {
+    /// Whatever a client sends, what goes back is a header and not two.
+    #[test]
+    fn nothing_but_valid_header_values_goes_back(
+        values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 3),
+        credentials in any::<bool>(),
+        nginx in any::<bool>(),
+    ) {
+        let mode = if nginx { "nginx" } else { "gateway" };
+        let cors = cors(&format!(
+            r#"{{"preflight": "{mode}", "allowOrigins": ["*"], "allowMethods": ["*"], "allowHeaders": ["*"], "allowCredentials": {credentials}}}"#
+        ));
+        let request = Request {
+            method: b"OPTIONS".to_vec(),
+            origin: vec![values[0].clone()],
+            request_method: vec![values[1].clone()],
+            request_headers: vec![values[2].clone()],
+        };
+        let Decision::Reply(reply) = cors.request(&request) else {
+            panic!("a preflight went on");
+        };
+        for (name, value) in reply.headers {
+            prop_assert!(header::is_value(value.as_bytes()), "{}: {:?}", name, value);
+        }
     }
 }

@@ -272,3 +272,89 @@ fn networks(members: &[String]) -> Result<Vec<IpNet>, ConfigError> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_configurations_name_the_field() {
+        let limit = |text: &str| {
+            format!(r#"{{"limits": [{{"requests": 1, "per": "second"}}, {{{text}}}]}}"#)
+        };
+        let top =
+            |text: &str| format!(r#"{{"limits": [{{"requests": 1, "per": "second"}}], {text}}}"#);
+        for (config, field) in [
+            (String::from("{}"), ""),
+            (String::from(r#"{"limits": []}"#), "limits"),
+            (
+                limit(r#""requests": 0, "per": "second""#),
+                "limits[1].requests",
+            ),
+            (
+                limit(r#""requests": -1, "per": "second""#),
+                "limits[1].requests",
+            ),
+            (
+                limit(r#""requests": 1000001, "per": "second""#),
+                "limits[1].requests",
+            ),
+            (limit(r#""requests": 1, "per": "day""#), "limits[1].per"),
+            (
+                limit(r#""requests": 1, "per": "hour", "burst": 0"#),
+                "limits[1].burst",
+            ),
+            (
+                limit(r#""requests": 1, "per": "hour", "burst": 1000000"#),
+                "limits[1].burst",
+            ),
+            (
+                limit(r#""requests": 1, "per": "hour", "algorithm": "window""#),
+                "limits[1].algorithm",
+            ),
+            (
+                limit(r#""requests": 1, "per": "hour", "name": "a\"b""#),
+                "limits[1].name",
+            ),
+            (
+                limit(r#""requests": 1, "per": "hour", "key": ["ips"]"#),
+                "limits[1].key[0]",
+            ),
+            (
+                limit(r#""requests": 1, "per": "hour", "key": ["ip", {"header": "a b"}]"#),
+                "limits[1].key[1]",
+            ),
+            (
+                limit(r#""requests": 1, "per": "hour", "key": [{"header": "a", "cookie": "b"}]"#),
+                "limits[1].key[0]",
+            ),
+            (
+                limit(
+                    r#""requests": 1, "per": "hour", "key": [{"source": "ip", "ipv6Prefix": 129}]"#,
+                ),
+                "limits[1].key[0]",
+            ),
+            (
+                limit(r#""requests": 1, "per": "hour", "key": [{"source": "mac"}]"#),
+                "limits[1].key[0].source",
+            ),
+            (
+                top(r#""exempt": ["10.0.0.0/8", "10.0.0.0/33"]"#),
+                "exempt[1]",
+            ),
+            (top(r#""exempt": ["example.com"]"#), "exempt[0]"),
+            (top(r#""status": 200"#), "status"),
+            (top(r#""trustedHops": -1"#), "trustedHops"),
+            (top(r#""maxKeys": 0"#), "maxKeys"),
+            (top(r#""onStorageFailure": "retry""#), "onStorageFailure"),
+        ] {
+            let error = RateLimit::parse(config.as_bytes()).unwrap_err();
+            assert_eq!(error.field(), field, "{config}: {error}");
+        }
+        let twice = r#"{"limits": [{"name": "a", "requests": 1, "per": "hour"}, {"name": "a", "requests": 2, "per": "hour"}]}"#;
+        assert_eq!(
+            RateLimit::parse(twice.as_bytes()).unwrap_err().field(),
+            "limits[1].name"
+        );
+    }
+}

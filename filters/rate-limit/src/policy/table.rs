@@ -234,6 +234,16 @@ mod tests {
         assert_eq!(bucket.write().len(), 2 * ENTRY);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_stored_stays_within_a_bucket(value in proptest::collection::vec(proptest::num::u8::ANY, 0..200), tag: u64, tat: u64, now: u64) {
+            let mut bucket = Bucket::read(&value);
+            bucket.put(tag, tat, now);
+            assert_eq!(bucket.find(tag), Some(tat));
+            assert!(bucket.write().len() <= WAYS * ENTRY);
+        }
+    }
+
     #[test]
     fn what_is_no_bucket_is_an_empty_one() {
         for value in [&b"x"[..], &[0; ENTRY + 1], &[0; ENTRY * (WAYS + 1)]] {

@@ -1,5 +1,7 @@
 //! Whole rewrites.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn rewrite(config: &str) -> Rewrite {
@@ -412,5 +414,30 @@ fn refused_configurations_name_the_rule_and_the_field() {
         let error = Rewrite::parse(config.as_bytes()).unwrap_err();
         assert_eq!(error.field(), field, "{error}");
         assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+proptest! {
+    /// Whatever a client sends, what goes upstream is a path, a query and a host.
+    #[test]
+    fn what_comes_out_is_a_valid_target(
+        path in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(&b"/.%2e?&=#:@"[..])], 0..40),
+        host in prop::collection::vec(any::<u8>(), 0..20),
+        decode in any::<bool>(),
+    ) {
+        let rewrite = rewrite(&format!(
+            r#"{{"decode": {decode}, "rules": [
+                {{"match": {{"path": "^/([^/]*)(.*)$"}}, "path": "$2/x$1?a=$1&b=$2", "query": {{"set": {{"c": "$2"}}}}, "stop": false}},
+                {{"match": {{"host": "^(.*)$"}}, "host": "$1"}}]}}"#
+        ));
+        let path = [b"/", &path[..]].concat();
+        if let Outcome::Pass { path: Some(path), host } = rewrite.apply(&path, &host) {
+            prop_assert!(path.starts_with('/') && !path.starts_with("//"), "{}", path);
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte);
+            prop_assert!(path.bytes().all(allowed), "{}", path);
+            let without_query = path.split('?').next().unwrap();
+            prop_assert!(!uri::has_dot_segments(without_query), "{}", path);
+            prop_assert!(host.is_none_or(|host| uri::is_authority(&host)));
+        }
     }
 }

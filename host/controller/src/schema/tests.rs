@@ -7,6 +7,7 @@
 
 mod gateway_api;
 mod own;
+mod verdicts;
 
 use serde_json::{Value, json};
 

@@ -15,7 +15,7 @@ pub(super) fn plan(rule: &GrpcRouteRule) -> RulePlan<'_> {
         .iter()
         .enumerate()
         .map(|(index, written)| {
-            read(written).map_err(|problem| problem.at(&format!("matches[{index}]")))
+            read(written).map_err(|problem| problem.under(&format!("matches[{index}]")))
         })
         .collect::<Result<Vec<_>, _>>();
     if let Ok(matches) = &mut matches

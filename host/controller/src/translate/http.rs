@@ -23,7 +23,7 @@ pub(super) fn plan(rule: &HttpRouteRule) -> RulePlan<'_> {
         .iter()
         .enumerate()
         .map(|(index, written)| {
-            read(written).map_err(|problem| problem.at(&format!("matches[{index}]")))
+            read(written).map_err(|problem| problem.under(&format!("matches[{index}]")))
         })
         .collect();
     RulePlan {

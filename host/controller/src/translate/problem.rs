@@ -26,6 +26,12 @@ impl Problem {
         self
     }
 
+    /// The same, where the message begins with a field of that place: `spec.rules[0].matches[1]…`.
+    pub(super) fn under(mut self, place: &str) -> Self {
+        self.message = format!("{place}.{}", self.message);
+        self
+    }
+
     /// All of them as one: the first reason, every message.
     pub(super) fn joined(problems: &[Self]) -> Option<Self> {
         /// A condition's message holds 32768 characters; whoever reads it wants fewer.

@@ -270,7 +270,7 @@ fn place(
         }
         let entry = &gateways.listeners[*index];
         let mut entries = Vec::new();
-        for rule in &built.rules {
+        for rule in built.rules.iter().chain(&built.refusals) {
             let complete = chains::around(context, entry, facts, &rule.rule);
             for (at, matches) in rule.matches.iter().enumerate() {
                 entries.push(RouteEntry {

@@ -44,6 +44,8 @@ pub(super) struct RulePlan<'a> {
 pub(super) struct Built {
     /// Those that are served.
     pub(super) rules: Vec<BuiltRule>,
+    /// What answers in the place of dropped rules, if any rule is served.
+    pub(super) refusals: Vec<BuiltRule>,
     /// Those that are not, by index, and why.
     pub(super) dropped: Vec<(usize, Problem)>,
     /// References that lead nowhere.
@@ -92,7 +94,7 @@ impl Built {
             .iter()
             .map(|(_, problem)| problem.message.clone())
             .collect();
-        let message = format!("Dropped Rule: {}", dropped.join("; "));
+        let message = format!("Dropped Rule: {}; requests for it are answered with 500", dropped.join("; "));
         Some(Condition::yes(
             "PartiallyInvalid",
             "UnsupportedValue",
@@ -147,13 +149,45 @@ pub(super) fn build(
             Err(problem) => {
                 context.backends.forget_after(mark.0);
                 context.filters.forget_after(mark.1);
-                built
-                    .dropped
-                    .push((index, problem.at(&format!("spec.rules[{index}]"))));
+                let problem = problem.under(&format!("spec.rules[{index}]"));
+                built.refusals.extend(refusal(&scope, plan, &problem));
+                built.dropped.push((index, problem));
             }
         }
     }
     built
+}
+
+/// What stands in the place of a dropped rule whose matches can be read: its requests must not fall through to a wider
+/// rule that perhaps asks for less.
+fn refusal(scope: &Scope<'_>, plan: &RulePlan<'_>, problem: &Problem) -> Option<BuiltRule> {
+    let matches = plan.matches.clone().ok()?;
+    let rule = Rule {
+        origin: origin(scope, plan),
+        filters: vec![Filter::Unresolved {
+            reference: format!("{} spec.rules[{}]", scope.route.title(), scope.index).into(),
+            reason: problem.message.as_str().into(),
+        }],
+        backends: Vec::new(),
+        timeouts: Timeouts::default(),
+        retry: None,
+        access_log: true,
+    };
+    Some(BuiltRule {
+        matches,
+        rule: Arc::new(rule),
+    })
+}
+
+fn origin(scope: &Scope<'_>, plan: &RulePlan<'_>) -> RuleOrigin {
+    let meta = scope.route.meta;
+    RuleOrigin {
+        kind: scope.route.kind.name(),
+        namespace: meta.namespace.as_str().into(),
+        name: meta.name.as_str().into(),
+        index: scope.index,
+        rule: plan.name.map(Into::into),
+    }
 }
 
 fn rule(
@@ -167,15 +201,8 @@ fn rule(
     let place = Place::rule(scope.index);
     let filters = chain(context, scope, plan.filters, &place, unresolved)?;
     let backends = backends(context, scope, plan.backends, unresolved)?;
-    let meta = scope.route.meta;
     let rule = Rule {
-        origin: RuleOrigin {
-            kind: scope.route.kind.name(),
-            namespace: meta.namespace.as_str().into(),
-            name: meta.name.as_str().into(),
-            index: scope.index,
-            rule: plan.name.map(Into::into),
-        },
+        origin: origin(scope, plan),
         filters,
         backends,
         timeouts,

@@ -132,7 +132,6 @@ pub(super) struct Guest {
     pub(super) extra: String,
     /// Body of the allocator, for those that lie.
     pub(super) allocator: Option<&'static str>,
-    pub(super) exports: Vec<String>,
 }
 
 /// A guest that runs, with one stream.
@@ -156,7 +155,6 @@ impl Guest {
             slots: 0,
             extra: String::new(),
             allocator: None,
-            exports: Vec::new(),
         }
     }
 
