@@ -157,7 +157,14 @@ impl Filtered {
                     return Err(Error::RequestBody);
                 }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => self.push(0, data, End::None)?,
+                    Ok(data) => {
+                        self.push(0, data, End::None)?;
+                        // A reader that knows the length takes the last piece and asks no further; filters still hear the end.
+                        if self.source.is_end_stream() {
+                            self.ended = true;
+                            self.push(0, Bytes::new(), End::Plain)?;
+                        }
+                    }
                     Err(frame) => {
                         self.ended = true;
                         let trailers = frame.into_trailers().unwrap_or_default();

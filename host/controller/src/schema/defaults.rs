@@ -70,10 +70,15 @@ pub(crate) fn unknown_fields(
             }
         }
         Value::Array(items) => {
-            if let Some(child) = &node.items {
-                for (index, item) in items.iter().enumerate() {
-                    unknown_fields(item, child, &path.index(index), warnings);
-                }
+            // A list where none belongs: nothing in it is known.
+            let nothing = Node::default();
+            let child = match &node.items {
+                Some(child) => child,
+                None if node.preserve_unknown => return,
+                None => &nothing,
+            };
+            for (index, item) in items.iter().enumerate() {
+                unknown_fields(item, child, &path.index(index), warnings);
             }
         }
         _ => {}

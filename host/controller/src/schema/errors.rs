@@ -144,10 +144,14 @@ fn with_detail(mut message: String, detail: &str) -> String {
     message
 }
 
-/// Strings quoted, everything else as JSON.
+/// Strings quoted, everything else as JSON with sorted keys.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => format!("{text:?}"),
-        other => other.to_string(),
+        other => {
+            let mut sorted = other.clone();
+            sorted.sort_all_objects();
+            sorted.to_string()
+        }
     }
 }

@@ -14,17 +14,13 @@ use crate::api::path::FieldPath;
 const NOT: &str = "not validate the schema (not)";
 
 /// Checks everything but rules in CEL.
+///
+/// A wrong type does not end it: each keyword looks at values of its own type, whatever the schema's is.
 pub(crate) fn check(value: &Value, node: &Node, path: &FieldPath<'_>, errors: &mut Errors) {
-    if value.is_null() {
-        if !node.types.is_empty() && !node.nullable {
-            errors.type_invalid(path, "null", &type_names(node));
-        }
-        return;
+    check_type(value, node, path, errors);
+    if !value.is_null() {
+        check_combinations(value, node, path, errors);
     }
-    if !check_type(value, node, path, errors) {
-        return;
-    }
-    check_combinations(value, node, path, errors);
     match value {
         Value::String(text) => check_text(text, node, path, errors),
         Value::Number(number) => check_number(number, value, node, path, errors),
@@ -38,23 +34,21 @@ pub(crate) fn check(value: &Value, node: &Node, path: &FieldPath<'_>, errors: &m
     }
 }
 
-fn check_type(value: &Value, node: &Node, path: &FieldPath<'_>, errors: &mut Errors) -> bool {
+fn check_type(value: &Value, node: &Node, path: &FieldPath<'_>, errors: &mut Errors) {
     let actual = match value {
-        Value::Object(_) => Type::Object,
-        Value::Array(_) => Type::Array,
-        Value::String(_) => Type::String,
-        Value::Bool(_) => Type::Boolean,
-        Value::Number(number) if is_integer(number) => Type::Integer,
-        Value::Number(_) => Type::Number,
-        Value::Null => return true,
+        Value::Null if node.nullable => return,
+        Value::Null => None,
+        Value::Object(_) => Some(Type::Object),
+        Value::Array(_) => Some(Type::Array),
+        Value::String(_) => Some(Type::String),
+        Value::Bool(_) => Some(Type::Boolean),
+        Value::Number(number) if is_integer(number) => Some(Type::Integer),
+        Value::Number(_) => Some(Type::Number),
     };
-    let fits = node.types.is_empty()
-        || node.types.contains(&actual)
-        || (actual == Type::Integer && node.types.contains(&Type::Number));
-    if !fits {
-        errors.type_invalid(path, actual.name(), &type_names(node));
+    let fits = |wanted: &Type| Some(*wanted) == actual || (*wanted == Type::Number && actual == Some(Type::Integer));
+    if !node.types.is_empty() && !node.types.iter().any(fits) {
+        errors.type_invalid(path, actual.map_or("null", Type::name), &type_names(node));
     }
-    fits
 }
 
 /// `80.0` is an integer too.
@@ -195,9 +189,18 @@ fn check_items(items: &[Value], node: &Node, path: &FieldPath<'_>, errors: &mut 
     match &node.list {
         ListType::Atomic => {}
         ListType::Set => check_unique(items.iter().cloned(), path, errors),
-        ListType::Map(keys) => {
-            check_unique(items.iter().map(|item| key_of(item, keys)), path, errors)
-        }
+        ListType::Map(keys) => check_keys(items, keys, path, errors),
+    }
+}
+
+fn check_keys(items: &[Value], keys: &[String], path: &FieldPath<'_>, errors: &mut Errors) {
+    match items.iter().position(|item| !item.is_object() && !item.is_null()) {
+        Some(index) => errors.invalid(
+            path.index(index),
+            &items[index],
+            "must be an object for an array of list-type map",
+        ),
+        None => check_unique(items.iter().map(|item| key_of(item, keys)), path, errors),
     }
 }
 

@@ -94,9 +94,15 @@ fn overlap(listeners: &[Entry<'_>], all: &[usize], index: usize) -> Option<Strin
         .map(|other| &listeners[*other])
         .find(|other| https(other) && other.spec.port == entry.spec.port && other.hostname.intersects(&entry.hostname))
         .map(|other| {
+            // Another team's hostnames are not for everybody's eyes.
+            let theirs = if other.set == entry.set {
+                format!("hostname {} of listener {}", other.hostname, other.spec.name)
+            } else {
+                "that of a listener of another object".to_owned()
+            };
             format!(
-                "hostname {} overlaps hostname {} of another listener on port {}: clients that reuse connections may meet the certificate of either",
-                entry.hostname, other.hostname, entry.spec.port
+                "hostname {} overlaps {theirs} on port {}: clients that reuse connections may meet the certificate of either",
+                entry.hostname, entry.spec.port
             )
         })
 }

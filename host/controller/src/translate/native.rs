@@ -91,7 +91,11 @@ pub(super) fn filter(
             headers(modifier).map(Filter::ResponseHeaders)
         }
         RouteFilter::RequestMirror(mirror) => {
-            return self::mirror(context, scope, mirror, place, unresolved);
+            match self::mirror(context, scope, mirror, place, unresolved) {
+                Ok(Some(mirror)) => Ok(mirror),
+                Ok(None) => return Ok(None),
+                Err(problem) => Err(problem),
+            }
         }
         RouteFilter::ExtensionRef(reference) => {
             let (filter, resolved) =

@@ -305,23 +305,17 @@ fn set_outcome(
         .iter()
         .map(|index| &gateways.listeners[*index])
         .collect();
+    // A listener that cannot serve, for want of a certificate too, is none that a set could be accepted for.
     let problems: Vec<Problem> = entries
         .iter()
-        .filter_map(|entry| not_accepted(entry))
+        .filter_map(|entry| entry.programmed().err())
         .collect();
     let joined = Problem::joined(&problems).map(|problem| problem.message);
     if problems.len() == entries.len() {
         let problem = Problem::new("ListenersNotValid", joined.unwrap_or_default());
         return (Err(problem.clone()), Some(problem));
     }
-    let unusable: Vec<Problem> = entries
-        .iter()
-        .filter_map(|entry| entry.programmed().err())
-        .collect();
-    let programmed = Problem::joined(&unusable)
-        .filter(|_| unusable.len() == entries.len())
-        .map(|problem| Problem::new("Invalid", problem.message));
-    (Ok(joined), programmed)
+    (Ok(joined), None)
 }
 
 fn report_set(

@@ -94,7 +94,10 @@ impl Built {
             .iter()
             .map(|(_, problem)| problem.message.clone())
             .collect();
-        let message = format!("Dropped Rule: {}; requests for it are answered with 500", dropped.join("; "));
+        let mut message = format!("Dropped Rule: {}", dropped.join("; "));
+        if !self.refusals.is_empty() {
+            message.push_str("; requests that such a rule matches are answered with 500");
+        }
         Some(Condition::yes(
             "PartiallyInvalid",
             "UnsupportedValue",

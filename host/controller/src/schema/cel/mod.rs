@@ -209,6 +209,9 @@ fn evaluate<'e, 'v>(
 fn told(error: &ExecutionError) -> String {
     match error {
         ExecutionError::NoSuchKey(key) => format!("no such key: {key}"),
+        ExecutionError::FunctionError { function, .. } if function == "duration" => {
+            "type conversion error from 'string' to 'google.protobuf.Duration'".to_owned()
+        }
         other => other.to_string(),
     }
 }

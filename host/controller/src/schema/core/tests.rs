@@ -260,7 +260,7 @@ fn services() {
             ),
             (
                 ports(json!([{"port": 80, "name": "a"}, {"port": 80, "name": "b"}])),
-                vec![r#"spec.ports[1]: Duplicate value: {"protocol":"TCP","port":80}"#],
+                vec![r#"spec.ports[1]: Duplicate value: {"port":80,"protocol":"TCP"}"#],
             ),
             (
                 ports(json!([{}])),

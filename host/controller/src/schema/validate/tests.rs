@@ -58,6 +58,19 @@ fn keywords() {
             vec![],
         ),
         (
+            json!({"type": "string", "enum": ["a"]}),
+            json!(1),
+            vec![
+                r#"spec.x: Invalid value: "integer": spec.x in body must be of type string: "integer""#,
+                r#"spec.x: Unsupported value: 1: supported values: "a""#,
+            ],
+        ),
+        (
+            json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
+            json!([null, "a", "a"]),
+            vec![r#"spec.x[1]: Invalid value: "a": must be an object for an array of list-type map"#],
+        ),
+        (
             json!({"type": "string", "enum": ["a", "b"]}),
             json!("x"),
             vec![r#"spec.x: Unsupported value: "x": supported values: "a", "b""#],

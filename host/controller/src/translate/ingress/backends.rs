@@ -20,13 +20,13 @@ pub(super) fn resolve(
         (_, Some(resource)) => unresolved(Problem::new(
             "InvalidKind",
             format!(
-                "resource: {} {:?} cannot be a backend: name a Service, or answer with a Filter in the annotation tidegate.dev/filters",
+                "{} {:?} cannot be a backend: name a Service, or answer with a Filter in the annotation tidegate.dev/filters",
                 resource.kind, resource.name
             ),
         )),
         (None, None) => unresolved(Problem::new(
             "InvalidKind",
-            "there is no service: give service.name and service.port",
+            "no backend is named: give service.name and service.port",
         )),
     };
     let weighted = WeightedBackend {
@@ -58,7 +58,7 @@ fn service(
             return unresolved(Problem::new(
                 "BackendNotFound",
                 format!(
-                    "service: {:?} is referred to without port: give port.number or port.name",
+                    "Service {:?} is referred to without port: give port.number or port.name",
                     written.name
                 ),
             ));
@@ -91,9 +91,9 @@ fn service(
                 load_balancer: LoadBalancer::default(),
                 connect_timeout: None,
             });
-            (BackendTarget::Backend(backend), Err(problem.at("service")))
+            (BackendTarget::Backend(backend), Err(problem))
         }
-        Err(problem) => unresolved(problem.at("service")),
+        Err(problem) => unresolved(problem),
     }
 }
 
