@@ -317,3 +317,100 @@ pub fn set(conditions: &mut Vec<Condition>, condition: Condition) {
         None => conditions.push(condition),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_shape_of_the_admin_page() {
+        let mut statuses = Statuses::default();
+        let meta = Meta {
+            namespace: "shop".to_owned(),
+            name: "cart".to_owned(),
+            generation: 3,
+            ..Meta::default()
+        };
+        let source = Source::file(std::path::Path::new("a.yaml"), 7);
+        let status = statuses.entry(Kind::HttpRoute, &meta, &source);
+        status.set(Condition::no("Accepted", "Pending", "not yet", 2));
+        status.set(Condition::yes("Accepted", "Accepted", "", 3));
+        status.listeners.push(ListenerStatus {
+            name: "http".to_owned(),
+            attached_routes: 2,
+            supported_kinds: vec![RouteGroupKind {
+                group: "g".to_owned(),
+                kind: "K".to_owned(),
+            }],
+            conditions: Vec::new(),
+        });
+        status.parents.push(ParentStatus {
+            parent_ref: ParentReference {
+                group: "gateway.networking.k8s.io".to_owned(),
+                kind: "Gateway".to_owned(),
+                namespace: None,
+                name: "gw".to_owned(),
+                section_name: Some("http".to_owned()),
+                port: None,
+            },
+            conditions: Vec::new(),
+        });
+        status.warn("twice");
+        status.warn("twice");
+        let other = Meta {
+            name: "theirs".to_owned(),
+            ..Meta::default()
+        };
+        statuses.entry(Kind::GatewayClass, &other, &Source::Cluster).ignored = Some("why".to_owned());
+        statuses.errors.push(SourceError {
+            source: "b.yaml:1".to_owned(),
+            message: "unreadable".to_owned(),
+        });
+        assert_eq!(
+            serde_json::to_value(&statuses).unwrap(),
+            json!({
+                "objects": [
+                    {
+                        "apiVersion": "gateway.networking.k8s.io/v1",
+                        "kind": "GatewayClass",
+                        "name": "theirs",
+                        "source": "cluster",
+                        "ignored": "why"
+                    },
+                    {
+                        "apiVersion": "gateway.networking.k8s.io/v1",
+                        "kind": "HTTPRoute",
+                        "namespace": "shop",
+                        "name": "cart",
+                        "source": "a.yaml:7",
+                        "conditions": [{
+                            "type": "Accepted",
+                            "status": "True",
+                            "reason": "Accepted",
+                            "message": "",
+                            "observedGeneration": 3
+                        }],
+                        "parents": [{
+                            "parentRef": {
+                                "group": "gateway.networking.k8s.io",
+                                "kind": "Gateway",
+                                "name": "gw",
+                                "sectionName": "http"
+                            },
+                            "conditions": []
+                        }],
+                        "listeners": [{
+                            "name": "http",
+                            "attachedRoutes": 2,
+                            "supportedKinds": [{"group": "g", "kind": "K"}],
+                            "conditions": []
+                        }],
+                        "warnings": ["twice"]
+                    }
+                ],
+                "errors": [{"source": "b.yaml:1", "message": "unreadable"}]
+            })
+        );
+    }
+}

@@ -36,8 +36,10 @@ pub struct Limits {
     pub headers: usize,
     /// Bytes of the request target; more is 414.
     pub target_bytes: usize,
-    /// Time for a request's head to arrive, and for the next request on an idle connection.
+    /// Time for a request's head to arrive, counted from the end of the exchange before.
     pub head_timeout: Duration,
+    /// How long a connection without a request is kept.
+    pub idle_timeout: Duration,
     /// Time for a TLS handshake.
     pub handshake_timeout: Duration,
     /// Streams at once on an HTTP/2 connection.
@@ -60,7 +62,8 @@ impl Default for Limits {
             head_bytes: 64 << 10,
             headers: 100,
             target_bytes: 16 << 10,
-            head_timeout: Duration::from_secs(60),
+            head_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(300),
             handshake_timeout: Duration::from_secs(10),
             streams: 100,
             connections: 50_000,

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 
+use crate::activity::{Activity, Watched};
 use crate::exchange;
 use crate::local::LocalExecutor;
 use crate::worker::{ListenerKey, Worker};
@@ -30,6 +31,7 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     pub(crate) scheme: Scheme,
     pub(crate) tls: Option<TlsInfo>,
+    pub(crate) activity: Arc<Activity>,
     /// Made when the first filter asks.
     pub(crate) attributes: OnceCell<Arc<ConnectionAttributes>>,
 }
@@ -55,10 +57,12 @@ pub(crate) async fn serve(
     listener: ListenerKey,
     stream: TcpStream,
     peer: SocketAddr,
+    activity: Arc<Activity>,
 ) {
     worker.connections.set(worker.connections.get() + 1);
+    worker.metrics.count(&worker.metrics.connections);
     let _counted = Counted(&worker.connections);
-    if let Err(error) = accept(worker.clone(), listener, stream, peer).await {
+    if let Err(error) = accept(worker.clone(), listener, stream, peer, activity).await {
         tracing::debug!(%peer, %error, "connection ended");
     }
 }
@@ -70,6 +74,7 @@ async fn accept(
     listener: ListenerKey,
     stream: TcpStream,
     peer: SocketAddr,
+    activity: Arc<Activity>,
 ) -> Result<(), Failure> {
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
@@ -86,6 +91,7 @@ async fn accept(
         local,
         scheme: Scheme::HTTP,
         tls: None,
+        activity,
         attributes: OnceCell::new(),
     };
     match protocol {
@@ -164,7 +170,7 @@ where
 {
     let worker = connection.worker.clone();
     let draining = worker.draining.clone();
-    let io = TokioIo::new(stream);
+    let io = Watched::new(TokioIo::new(stream), connection.activity.clone(), !http2);
     let service = service_fn(move |request| exchange::serve(connection.clone(), request));
     // A drain lets requests in flight end: HTTP/1 closes after the answer, HTTP/2 sends GOAWAY.
     if http2 {
@@ -189,8 +195,8 @@ where
 pub(crate) fn http1(limits: &crate::config::Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
+        // Slow heads are found by `activity.rs`, without a timer for each request.
+        .header_read_timeout(None)
         .max_buf_size(limits.head_bytes)
         .max_headers(limits.headers)
         // A client may send its request and shut its writing side down before it reads the answer.

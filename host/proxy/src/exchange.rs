@@ -50,6 +50,7 @@ pub(crate) async fn serve(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (mut parts, incoming) = request.into_parts();
     connection.worker.metrics.begin();
+    connection.activity.begin();
     let upgrade =
         check::upgrade(parts.version, &parts.headers).zip(parts.extensions.remove::<OnUpgrade>());
     let limits = &connection.worker.config.limits;

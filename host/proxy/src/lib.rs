@@ -8,6 +8,7 @@
 //! itself is in `error.rs`. Workers share nothing but the published state.
 
 mod access_log;
+mod activity;
 mod attributes;
 mod body;
 mod callout;

@@ -49,7 +49,7 @@ pub struct PluginStats {
     pub calls: std::sync::atomic::AtomicU64,
     /// CPU time of its VMs' callbacks as far as it was measured, in nanoseconds.
     pub cpu_nanoseconds: std::sync::atomic::AtomicU64,
-    /// Bytes of linear memory of the VM that was looked at last.
+    /// Bytes of memory of the VMs that hold it; a shared VM counts for each filter in it.
     pub memory_bytes: std::sync::atomic::AtomicU64,
     /// Contexts alive.
     pub contexts: std::sync::atomic::AtomicI64,
@@ -88,6 +88,8 @@ pub(crate) struct WorkerFilter {
     pub(crate) spec: Arc<FilterSpec>,
     pub(crate) state: FilterState,
     place: RefCell<Option<(Rc<VmCell>, RootId)>>,
+    /// Bytes and CPU nanoseconds of its VM when they were last noted.
+    measured: Cell<(u64, u64)>,
 }
 
 /// A VM and the streams that wait for it.
@@ -195,6 +197,7 @@ impl Filters {
             spec: spec.clone(),
             state: state.clone(),
             place: RefCell::default(),
+            measured: Cell::new((0, 0)),
         });
         filters.insert(spec.id.clone(), Rc::downgrade(&filter));
         filter
@@ -218,6 +221,33 @@ impl Filters {
             .borrow_mut()
             .retain(|_, filter| filter.strong_count() > 0);
         self.vms.borrow_mut().retain(|_, vm| vm.strong_count() > 0);
+    }
+
+    /// Notes what the VMs of this worker hold and have used.
+    pub(crate) fn measure(&self) {
+        use std::sync::atomic::Ordering::Relaxed;
+        for filter in self.filters.borrow().values().filter_map(Weak::upgrade) {
+            let (Some(plugin), Some((cell, _))) = (filter.plugin(), filter.place.borrow().clone())
+            else {
+                continue;
+            };
+            let Ok(vm) = cell.vm.try_borrow() else {
+                continue;
+            };
+            let (bytes, cpu) = (
+                vm.memory_bytes() as u64,
+                u64::try_from(vm.cpu().as_nanos()).unwrap_or(u64::MAX),
+            );
+            let stats = &plugin.stats;
+            let (bytes_before, cpu_before) = filter.measured.replace((bytes, cpu));
+            stats
+                .memory_bytes
+                .fetch_add(bytes.wrapping_sub(bytes_before), Relaxed);
+            // A VM that was replaced counts from zero again.
+            stats
+                .cpu_nanoseconds
+                .fetch_add(cpu.saturating_sub(cpu_before), Relaxed);
+        }
     }
 
     /// The VM for a plugin, made if there is none alive.

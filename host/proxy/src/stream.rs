@@ -142,6 +142,7 @@ impl Drop for Stream {
             self.chain.borrow_mut().finish(&record, received, sent);
         }
         self.write_log();
+        self.connection.activity.end();
     }
 }
 

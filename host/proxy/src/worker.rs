@@ -5,15 +5,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use tidegate_model::{Backend, FilterSpec, Listener};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::access_log::LogBuffer;
+use crate::activity::{Activity, Clock};
 use crate::config::ProxyConfig;
 use crate::connection;
 use crate::local::LocalExecutor;
@@ -52,6 +54,8 @@ pub(crate) struct Worker {
     pub(crate) draining: CancellationToken,
     pub(crate) http1: http1::Builder,
     pub(crate) http2: http2::Builder<LocalExecutor>,
+    clock: Clock,
+    watched: RefCell<Vec<(Weak<Activity>, AbortHandle)>>,
     published: RefCell<arc_swap::Cache<Arc<arc_swap::ArcSwap<Published>>, Arc<Published>>>,
     state: RefCell<Rc<State>>,
     ids: Cell<u64>,
@@ -104,6 +108,8 @@ pub(crate) fn run(start: Start) -> std::io::Result<()> {
             config,
             state: RefCell::new(Rc::new(State::new(first))),
             published: RefCell::new(cache),
+            clock: Clock::default(),
+            watched: RefCell::default(),
             // Connection ids are unique over the workers.
             ids: Cell::new((index as u64) << 48),
         });
@@ -157,7 +163,10 @@ impl Worker {
                     None => break,
                 },
                 _ = housekeeping.tick() => {
+                    self.clock.tick();
+                    self.close_overdue();
                     self.upstreams.close_idle();
+                    self.filters.measure();
                     self.log.borrow_mut().flush();
                 }
                 () = tokio::time::sleep(Duration::from_millis(20)), if drained => {
@@ -168,6 +177,33 @@ impl Worker {
             }
         }
         self.log.borrow_mut().flush();
+    }
+
+    /// Serves a connection and watches over it.
+    fn serve(self: &Rc<Self>, key: ListenerKey, stream: tokio::net::TcpStream, peer: SocketAddr) {
+        let activity = Activity::new(&self.clock);
+        let weak = Arc::downgrade(&activity);
+        let task =
+            tokio::task::spawn_local(connection::serve(self.clone(), key, stream, peer, activity));
+        self.watched.borrow_mut().push((weak, task.abort_handle()));
+    }
+
+    /// Ends connections that have kept us waiting for too long, and forgets those that are gone. A tunnel has left HTTP and is
+    /// not looked at any more.
+    fn close_overdue(&self) {
+        self.watched.borrow_mut().retain(|(activity, task)| {
+            let Some(activity) = activity.upgrade() else {
+                return false;
+            };
+            match activity.overdue(&self.config.limits) {
+                None => true,
+                Some(overdue) => {
+                    tracing::debug!(?overdue, "connection closed");
+                    task.abort();
+                    false
+                }
+            }
+        });
     }
 
     /// Lets go of the old state and of what only it needed.
@@ -249,7 +285,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                tokio::task::spawn_local(connection::serve(worker.clone(), key, stream, peer));
+                worker.serve(key, stream, peer);
             }
             Err(error) => back_off(key, &error).await,
         }

@@ -80,7 +80,12 @@ impl Action {
 
 impl Callback {
     /// The meaning of the guest's return value; `stopped` after it sent a local reply.
-    pub(crate) const fn action(self, value: u32, stopped: bool, headers_wait_for_body: bool) -> Action {
+    pub(crate) const fn action(
+        self,
+        value: u32,
+        stopped: bool,
+        headers_wait_for_body: bool,
+    ) -> Action {
         match self {
             Self::RequestHeaders { .. } | Self::ResponseHeaders { .. } => match value {
                 _ if stopped => Action::PauseWatermark,
@@ -115,8 +120,12 @@ mod tests {
 
     #[test]
     fn values_of_the_abi() {
-        let headers = Callback::RequestHeaders { end_of_stream: false };
-        let body = Callback::ResponseBody { end_of_stream: true };
+        let headers = Callback::RequestHeaders {
+            end_of_stream: false,
+        };
+        let body = Callback::ResponseBody {
+            end_of_stream: true,
+        };
         let cases = [
             (headers, 0, Action::Continue),
             (headers, 1, Action::PauseWatermark),
@@ -135,11 +144,18 @@ mod tests {
             (Callback::Done, 0, Action::Continue),
         ];
         for (callback, value, expected) in cases {
-            assert_eq!(callback.action(value, false, false), expected, "{callback:?} {value}");
+            assert_eq!(
+                callback.action(value, false, false),
+                expected,
+                "{callback:?} {value}"
+            );
         }
         assert_eq!(headers.action(1, false, true), Action::PauseHeaders);
         assert_eq!(headers.action(0, true, true), Action::PauseWatermark);
         assert_eq!(body.action(0, true, false), Action::PauseNoBuffer);
-        assert_eq!(Callback::RequestTrailers.action(0, true, false), Action::Pause);
+        assert_eq!(
+            Callback::RequestTrailers.action(0, true, false),
+            Action::Pause
+        );
     }
 }

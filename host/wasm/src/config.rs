@@ -111,7 +111,10 @@ impl Capabilities {
 
     /// The group of that name in `Filter.spec.capabilities`.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, capability)| *capability)
+        Self::NAMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, capability)| *capability)
     }
 
     /// Names of all groups, in the order of the documentation.
@@ -143,7 +146,12 @@ impl Default for Capabilities {
 impl fmt::Debug for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set()
-            .entries(Self::NAMES.iter().filter(|(_, one)| self.contains(*one)).map(|(name, _)| name))
+            .entries(
+                Self::NAMES
+                    .iter()
+                    .filter(|(_, one)| self.contains(*one))
+                    .map(|(name, _)| name),
+            )
             .finish()
     }
 }

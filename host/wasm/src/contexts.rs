@@ -121,7 +121,13 @@ impl Contexts {
 impl Root {
     pub(crate) fn new(plugin: Arc<PluginConfig>) -> Self {
         let label = format!("{}/{}", plugin.namespace, plugin.name).into();
-        Self { plugin, label, status: (0, String::new()), life: Life::Alive, declared: HashMap::new() }
+        Self {
+            plugin,
+            label,
+            status: (0, String::new()),
+            life: Life::Alive,
+            declared: HashMap::new(),
+        }
     }
 }
 

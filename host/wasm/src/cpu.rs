@@ -21,7 +21,10 @@ pub(crate) fn thread_time() -> Duration {
     }
     const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
 
-    let mut time = Timespec { seconds: 0, nanoseconds: 0 };
+    let mut time = Timespec {
+        seconds: 0,
+        nanoseconds: 0,
+    };
     #[allow(unsafe_code, reason = "std has no access to CLOCK_THREAD_CPUTIME_ID")]
     // SAFETY: `time` is a valid timespec that outlives the call, which writes nothing else.
     let result = unsafe { clock_gettime(CLOCK_THREAD_CPUTIME_ID, &raw mut time) };

@@ -46,7 +46,13 @@ impl Engine {
             Functions::of(&wasmtime, AbiVersion::V0_2_1).map_err(refused)?,
         ];
         let ticker = Ticker::start(wasmtime.clone())?;
-        Ok(Self { inner: Arc::new(Inner { wasmtime, functions, ticker }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                wasmtime,
+                functions,
+                ticker,
+            }),
+        })
     }
 
     /// Checks a module and compiles it: for a thread that may take its time, never a worker.
@@ -67,13 +73,22 @@ impl Engine {
     }
 
     /// Names the first import that this ABI version does not have.
-    pub(crate) fn check_imports(&self, abi: AbiVersion, imports: &[(String, String)]) -> Result<(), LoadError> {
+    pub(crate) fn check_imports(
+        &self,
+        abi: AbiVersion,
+        imports: &[(String, String)],
+    ) -> Result<(), LoadError> {
         let names = &self.functions(abi).names;
-        match imports.iter().find(|(module, name)| !names.contains(&(module.as_str(), name.as_str()))) {
+        match imports
+            .iter()
+            .find(|(module, name)| !names.contains(&(module.as_str(), name.as_str())))
+        {
             None => Ok(()),
-            Some((module, name)) => {
-                Err(LoadError::UnknownImport { module: module.clone(), name: name.clone(), abi: abi.as_str() })
-            }
+            Some((module, name)) => Err(LoadError::UnknownImport {
+                module: module.clone(),
+                name: name.clone(),
+                abi: abi.as_str(),
+            }),
         }
     }
 
@@ -92,7 +107,10 @@ impl std::fmt::Debug for Engine {
 
 impl Functions {
     fn of(engine: &wasmtime::Engine, abi: AbiVersion) -> wasmtime::Result<Self> {
-        let mut functions = Self { linker: Linker::new(engine), names: HashSet::new() };
+        let mut functions = Self {
+            linker: Linker::new(engine),
+            names: HashSet::new(),
+        };
         hostcalls::register(&mut functions, abi)?;
         wasi::register(&mut functions)?;
         Ok(functions)
@@ -113,7 +131,10 @@ fn config() -> Config {
     config
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err wants"
+)]
 fn refused(error: wasmtime::Error) -> EngineError {
     EngineError::Wasmtime(format!("{error:#}"))
 }

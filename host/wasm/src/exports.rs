@@ -68,9 +68,17 @@ impl Exports {
             tick: find(instance, store, "proxy_on_tick"),
             queue_ready: find(instance, store, "proxy_on_queue_ready"),
             http_call_response: find(instance, store, "proxy_on_http_call_response"),
-            grpc_receive_initial_metadata: find(instance, store, "proxy_on_grpc_receive_initial_metadata"),
+            grpc_receive_initial_metadata: find(
+                instance,
+                store,
+                "proxy_on_grpc_receive_initial_metadata",
+            ),
             grpc_receive: find(instance, store, "proxy_on_grpc_receive"),
-            grpc_receive_trailing_metadata: find(instance, store, "proxy_on_grpc_receive_trailing_metadata"),
+            grpc_receive_trailing_metadata: find(
+                instance,
+                store,
+                "proxy_on_grpc_receive_trailing_metadata",
+            ),
             grpc_close: find(instance, store, "proxy_on_grpc_close"),
             done: find(instance, store, "proxy_on_done"),
             delete: find(instance, store, "proxy_on_delete"),
@@ -101,16 +109,30 @@ impl Exports {
 
     /// Calls it with `n` headers or bytes; 0 where it is absent.
     #[inline]
-    pub(crate) fn call(&self, store: &mut Store<Host>, callback: Callback, id: u32, n: u32) -> wasmtime::Result<u32> {
+    pub(crate) fn call(
+        &self,
+        store: &mut Store<Host>,
+        callback: Callback,
+        id: u32,
+        n: u32,
+    ) -> wasmtime::Result<u32> {
         match callback {
-            Callback::RequestHeaders { end_of_stream } => self.request_headers.call(store, id, n, end_of_stream),
-            Callback::ResponseHeaders { end_of_stream } => self.response_headers.call(store, id, n, end_of_stream),
-            Callback::RequestBody { end_of_stream } => {
-                call(self.request_body.as_ref(), store, (id, n, u32::from(end_of_stream)))
+            Callback::RequestHeaders { end_of_stream } => {
+                self.request_headers.call(store, id, n, end_of_stream)
             }
-            Callback::ResponseBody { end_of_stream } => {
-                call(self.response_body.as_ref(), store, (id, n, u32::from(end_of_stream)))
+            Callback::ResponseHeaders { end_of_stream } => {
+                self.response_headers.call(store, id, n, end_of_stream)
             }
+            Callback::RequestBody { end_of_stream } => call(
+                self.request_body.as_ref(),
+                store,
+                (id, n, u32::from(end_of_stream)),
+            ),
+            Callback::ResponseBody { end_of_stream } => call(
+                self.response_body.as_ref(),
+                store,
+                (id, n, u32::from(end_of_stream)),
+            ),
             Callback::RequestTrailers => call(self.request_trailers.as_ref(), store, (id, n)),
             Callback::ResponseTrailers => call(self.response_trailers.as_ref(), store, (id, n)),
             Callback::Log => call(self.log.as_ref(), store, id).map(|()| 0),
@@ -130,7 +152,13 @@ impl Headers {
         found.unwrap_or(Self::Absent)
     }
 
-    fn call(&self, store: &mut Store<Host>, id: u32, n: u32, end_of_stream: bool) -> wasmtime::Result<u32> {
+    fn call(
+        &self,
+        store: &mut Store<Host>,
+        id: u32,
+        n: u32,
+        end_of_stream: bool,
+    ) -> wasmtime::Result<u32> {
         match self {
             Self::Absent => Ok(0),
             Self::Two(function) => function.call(store, (id, n)),

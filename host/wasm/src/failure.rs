@@ -20,10 +20,14 @@ pub enum EngineError {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum LoadError {
     /// Neither core wasm nor a component.
-    #[error("not a WebAssembly module: it does not start with \\0asm; build with `cargo build --target wasm32-wasip1` or the like")]
+    #[error(
+        "not a WebAssembly module: it does not start with \\0asm; build with `cargo build --target wasm32-wasip1` or the like"
+    )]
     NotWasm,
     /// A component of the component model.
-    #[error("this is a WebAssembly component; a proxy-wasm filter is a core module: build for wasm32-wasip1, not wasm32-wasip2")]
+    #[error(
+        "this is a WebAssembly component; a proxy-wasm filter is a core module: build for wasm32-wasip1, not wasm32-wasip2"
+    )]
     Component,
     /// It does not validate or compile.
     #[error("invalid module: {0}")]
@@ -34,7 +38,9 @@ pub enum LoadError {
     )]
     NoAbi,
     /// An import that this host does not have for the module's ABI version.
-    #[error("unknown import `{module}.{name}`: proxy-wasm {abi} has no such function; rebuild the filter without it")]
+    #[error(
+        "unknown import `{module}.{name}`: proxy-wasm {abi} has no such function; rebuild the filter without it"
+    )]
     UnknownImport {
         /// Module part of the import.
         module: String,
@@ -53,7 +59,9 @@ pub enum LoadError {
     #[error("the module does not export its memory as `memory`")]
     NoMemory,
     /// A callback with the wrong parameters or results.
-    #[error("`{export}` must have {parameters} i32 parameters and {results} i32 results in proxy-wasm {abi}; the module's has {found}")]
+    #[error(
+        "`{export}` must have {parameters} i32 parameters and {results} i32 results in proxy-wasm {abi}; the module's has {found}"
+    )]
     Signature {
         /// Name of the callback.
         export: String,
@@ -96,7 +104,9 @@ pub enum Failure {
         limit: Duration,
     },
     /// The guest ran out of memory under its limit.
-    #[error("the filter needs more than {limit} bytes of memory; raise limits.memory if it needs that")]
+    #[error(
+        "the filter needs more than {limit} bytes of memory; raise limits.memory if it needs that"
+    )]
     Memory {
         /// The limit that was met.
         limit: usize,

@@ -10,7 +10,10 @@ pub(crate) fn split<'a>(caller: &'a mut Caller<'_, Host>) -> Outcome<(&'a mut [u
     let memory = match caller.data().memory {
         Some(memory) => memory,
         // A start section runs before the instance is known.
-        None => caller.get_export("memory").and_then(Extern::into_memory).ok_or(Status::InvalidMemoryAccess)?,
+        None => caller
+            .get_export("memory")
+            .and_then(Extern::into_memory)
+            .ok_or(Status::InvalidMemoryAccess)?,
     };
     Ok(memory.data_and_store_mut(caller))
 }
@@ -19,7 +22,9 @@ pub(crate) fn split<'a>(caller: &'a mut Caller<'_, Host>) -> Outcome<(&'a mut [u
 #[inline]
 pub(crate) fn bytes(memory: &[u8], ptr: u32, len: u32) -> Result<&[u8], Status> {
     let start = ptr as usize;
-    let end = start.checked_add(len as usize).ok_or(Status::InvalidMemoryAccess)?;
+    let end = start
+        .checked_add(len as usize)
+        .ok_or(Status::InvalidMemoryAccess)?;
     memory.get(start..end).ok_or(Status::InvalidMemoryAccess)
 }
 
@@ -27,14 +32,20 @@ pub(crate) fn bytes(memory: &[u8], ptr: u32, len: u32) -> Result<&[u8], Status> 
 #[inline]
 pub(crate) fn bytes_mut(memory: &mut [u8], ptr: u32, len: u32) -> Result<&mut [u8], Status> {
     let start = ptr as usize;
-    let end = start.checked_add(len as usize).ok_or(Status::InvalidMemoryAccess)?;
-    memory.get_mut(start..end).ok_or(Status::InvalidMemoryAccess)
+    let end = start
+        .checked_add(len as usize)
+        .ok_or(Status::InvalidMemoryAccess)?;
+    memory
+        .get_mut(start..end)
+        .ok_or(Status::InvalidMemoryAccess)
 }
 
 /// Reads a little-endian number.
 pub(crate) fn read_u32(memory: &[u8], ptr: u32) -> Result<u32, Status> {
     let four = bytes(memory, ptr, 4)?;
-    four.try_into().map(u32::from_le_bytes).map_err(|_| Status::InvalidMemoryAccess)
+    four.try_into()
+        .map(u32::from_le_bytes)
+        .map_err(|_| Status::InvalidMemoryAccess)
 }
 
 /// Writes a little-endian number.
@@ -53,8 +64,15 @@ pub(crate) fn write_u64(memory: &mut [u8], ptr: u32, value: u64) -> Result<(), S
 
 /// Gives the guest `value` in memory of its own allocator, and where it is and how long at the two out pointers. Nothing is
 /// allocated for an empty value: SDKs take the null pointer for "none".
-pub(crate) fn deliver(caller: &mut Caller<'_, Host>, value: &[u8], ptr_out: u32, size_out: u32) -> Outcome {
-    deliver_with(caller, value.len(), ptr_out, size_out, |_, target| target.copy_from_slice(value))
+pub(crate) fn deliver(
+    caller: &mut Caller<'_, Host>,
+    value: &[u8],
+    ptr_out: u32,
+    size_out: u32,
+) -> Outcome {
+    deliver_with(caller, value.len(), ptr_out, size_out, |_, target| {
+        target.copy_from_slice(value)
+    })
 }
 
 /// As [`deliver`], with `fill` writing the `len` bytes out of the host's own data.
@@ -66,7 +84,11 @@ pub(crate) fn deliver_with(
     fill: impl FnOnce(&Host, &mut [u8]),
 ) -> Outcome {
     let size = u32::try_from(len).map_err(|_| Status::InternalFailure)?;
-    let ptr = if size == 0 { 0 } else { allocate(caller, size)? };
+    let ptr = if size == 0 {
+        0
+    } else {
+        allocate(caller, size)?
+    };
     let (memory, host) = split(caller)?;
     if size > 0 {
         fill(host, bytes_mut(memory, ptr, size)?);

@@ -61,9 +61,19 @@ impl GuestLog {
     /// Whether one more line fits into this second.
     fn admit(&mut self, filter: &str) -> bool {
         let now = Instant::now();
-        if self.window.is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1)) {
+        if self
+            .window
+            .is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1))
+        {
             if self.suppressed > 0 {
-                emit(filter, 3, &format!("{} lines were dropped: more than {MAX_LINES} in a second", self.suppressed));
+                emit(
+                    filter,
+                    3,
+                    &format!(
+                        "{} lines were dropped: more than {MAX_LINES} in a second",
+                        self.suppressed
+                    ),
+                );
             }
             self.window = Some(now);
             self.lines = 0;
@@ -80,7 +90,9 @@ impl GuestLog {
 
 /// The lowest level of the ABI that is recorded, as `proxy_get_log_level` tells it.
 pub(crate) fn level() -> u32 {
-    (0..MAX_LEVEL).find(|level| enabled(*level)).unwrap_or(MAX_LEVEL)
+    (0..MAX_LEVEL)
+        .find(|level| enabled(*level))
+        .unwrap_or(MAX_LEVEL)
 }
 
 fn enabled(level: u32) -> bool {

@@ -81,7 +81,9 @@ impl<'a> View<'a> {
 
     /// Envoy's `byteSize`: names and values.
     pub(crate) fn byte_size(self) -> usize {
-        self.iter().map(|(name, value)| name.len() + value.len()).sum()
+        self.iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum()
     }
 
     /// The first value of that name, whatever its case.
@@ -107,7 +109,9 @@ impl<'a> View<'a> {
                 None => false,
             };
         }
-        let Ok(name) = std::str::from_utf8(name) else { return false };
+        let Ok(name) = std::str::from_utf8(name) else {
+            return false;
+        };
         let mut found = false;
         for value in self.fields().get_all(name) {
             if found {
@@ -121,8 +125,11 @@ impl<'a> View<'a> {
 
     /// All entries in order.
     pub(crate) fn iter(self) -> impl Iterator<Item = Pair<'a>> {
-        self.pseudo()
-            .chain(self.fields().iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())))
+        self.pseudo().chain(
+            self.fields()
+                .iter()
+                .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())),
+        )
     }
 
     /// Bytes of the serialised map.
@@ -156,9 +163,10 @@ impl<'a> View<'a> {
             Self::Response(..) => &RESPONSE,
             Self::Fields(_) => &[],
         };
-        names
-            .iter()
-            .filter_map(move |(name, which)| self.pseudo_value(*which).map(|value| (name.as_bytes(), value)))
+        names.iter().filter_map(move |(name, which)| {
+            self.pseudo_value(*which)
+                .map(|value| (name.as_bytes(), value))
+        })
     }
 
     fn pseudo_value(self, which: PseudoSet) -> Option<&'a [u8]> {
@@ -170,7 +178,9 @@ impl<'a> View<'a> {
                 PseudoSet::SCHEME => head.scheme.as_str().as_bytes(),
                 _ => return None,
             }),
-            Self::Response(head, missing) if which == PseudoSet::STATUS && !missing.intersects(which) => {
+            Self::Response(head, missing)
+                if which == PseudoSet::STATUS && !missing.intersects(which) =>
+            {
                 Some(head.status.as_str().as_bytes())
             }
             _ => None,
@@ -204,10 +214,13 @@ impl Fields<'_> {
                 room(fields, value.len())?;
                 match fields.get_mut(&name) {
                     Some(old) if inline => {
-                        *old = HeaderValue::from_bytes(&join(old.as_bytes(), value)).map_err(|_| Status::BadArgument)?;
+                        *old = HeaderValue::from_bytes(&join(old.as_bytes(), value))
+                            .map_err(|_| Status::BadArgument)?;
                     }
                     _ => {
-                        fields.try_append(name, parsed).map_err(|_| Status::InternalFailure)?;
+                        fields
+                            .try_append(name, parsed)
+                            .map_err(|_| Status::InternalFailure)?;
                     }
                 }
                 Ok(())
@@ -224,7 +237,9 @@ impl Fields<'_> {
                 let (name, parsed) = parse(name, value)?;
                 let fields = self.fields();
                 room(fields, value.len())?;
-                fields.try_insert(name, parsed).map_err(|_| Status::InternalFailure)?;
+                fields
+                    .try_insert(name, parsed)
+                    .map_err(|_| Status::InternalFailure)?;
                 Ok(())
             }
         }
@@ -251,7 +266,10 @@ impl Fields<'_> {
     pub(crate) fn set_all(&mut self, entries: &[Pair<'_>]) -> Result<(), Status> {
         match self {
             Self::Request(head, missing) => {
-                let mut fresh = RequestHead { headers: HeaderMap::with_capacity(entries.len()), ..head.clone_pseudo() };
+                let mut fresh = RequestHead {
+                    headers: HeaderMap::with_capacity(entries.len()),
+                    ..head.clone_pseudo()
+                };
                 let mut left = PseudoSet::REQUEST;
                 Fields::Request(&mut fresh, &mut left).add_all(entries)?;
                 **head = fresh;
@@ -259,7 +277,10 @@ impl Fields<'_> {
                 missing.insert(left);
             }
             Self::Response(head, missing) => {
-                let mut fresh = ResponseHead { status: head.status, headers: HeaderMap::with_capacity(entries.len()) };
+                let mut fresh = ResponseHead {
+                    status: head.status,
+                    headers: HeaderMap::with_capacity(entries.len()),
+                };
                 let mut left = PseudoSet::STATUS;
                 Fields::Response(&mut fresh, &mut left).add_all(entries)?;
                 **head = fresh;
@@ -272,7 +293,9 @@ impl Fields<'_> {
     }
 
     fn add_all(&mut self, entries: &[Pair<'_>]) -> Result<(), Status> {
-        entries.iter().try_for_each(|(name, value)| self.add(name, value))
+        entries
+            .iter()
+            .try_for_each(|(name, value)| self.add(name, value))
     }
 
     fn set_pseudo(&mut self, which: PseudoSet, value: &[u8]) -> Result<(), Status> {
@@ -280,10 +303,16 @@ impl Fields<'_> {
         let missing = match self {
             Self::Request(head, missing) => {
                 match which {
-                    PseudoSet::AUTHORITY => head.authority = HeaderValue::from_bytes(value).map_err(|_| invalid)?,
+                    PseudoSet::AUTHORITY => {
+                        head.authority = HeaderValue::from_bytes(value).map_err(|_| invalid)?
+                    }
                     PseudoSet::PATH => head.path = parse_path(value).ok_or(invalid)?,
-                    PseudoSet::METHOD => head.method = Method::from_bytes(value).map_err(|_| invalid)?,
-                    PseudoSet::SCHEME => head.scheme = Scheme::try_from(value).map_err(|_| invalid)?,
+                    PseudoSet::METHOD => {
+                        head.method = Method::from_bytes(value).map_err(|_| invalid)?
+                    }
+                    PseudoSet::SCHEME => {
+                        head.scheme = Scheme::try_from(value).map_err(|_| invalid)?
+                    }
                     _ => return Err(invalid),
                 }
                 missing
@@ -395,7 +424,11 @@ pub(crate) fn request_of(entries: &[Pair<'_>]) -> Result<RequestHead, Status> {
     let mut missing = PseudoSet::REQUEST;
     Fields::Request(&mut head, &mut missing).add_all(entries)?;
     missing.remove(PseudoSet::SCHEME);
-    if missing.is_empty() { Ok(head) } else { Err(Status::BadArgument) }
+    if missing.is_empty() {
+        Ok(head)
+    } else {
+        Err(Status::BadArgument)
+    }
 }
 
 /// `host` is `:authority` in a request, as in Envoy.
@@ -410,18 +443,29 @@ fn request_name(name: &[u8]) -> Name {
     if name.first() != Some(&b':') && name.len() != 4 {
         return Name::Field;
     }
-    match NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)) {
+    match NAMES
+        .iter()
+        .find(|(known, _)| name.eq_ignore_ascii_case(known))
+    {
         Some((_, which)) => Name::Pseudo(*which),
         None => plain_name(name),
     }
 }
 
 fn response_name(name: &[u8]) -> Name {
-    if name.eq_ignore_ascii_case(b":status") { Name::Pseudo(PseudoSet::STATUS) } else { plain_name(name) }
+    if name.eq_ignore_ascii_case(b":status") {
+        Name::Pseudo(PseudoSet::STATUS)
+    } else {
+        plain_name(name)
+    }
 }
 
 fn plain_name(name: &[u8]) -> Name {
-    if name.first() == Some(&b':') { Name::Foreign } else { Name::Field }
+    if name.first() == Some(&b':') {
+        Name::Foreign
+    } else {
+        Name::Field
+    }
 }
 
 fn parse(name: &[u8], value: &[u8]) -> Result<(HeaderName, HeaderValue), Status> {
@@ -449,7 +493,11 @@ fn room(fields: &HeaderMap, more: usize) -> Result<(), Status> {
         return Ok(());
     }
     let bytes = View::Fields(fields).byte_size();
-    if bytes + more > MAX_BYTES || fields.len() >= 4 * FEW { Err(Status::InternalFailure) } else { Ok(()) }
+    if bytes + more > MAX_BYTES || fields.len() >= 4 * FEW {
+        Err(Status::InternalFailure)
+    } else {
+        Ok(())
+    }
 }
 
 /// The parts that [`Fields::set_all`] keeps as placeholders, without cloning the fields.

@@ -128,12 +128,17 @@ impl Host {
     /// Whether the current context's plugin may use that group of hostcalls.
     #[inline]
     pub(crate) fn capable(&self, capability: Capabilities) -> bool {
-        self.root().is_some_and(|root| root.plugin.capabilities.contains(capability))
+        self.root()
+            .is_some_and(|root| root.plugin.capabilities.contains(capability))
     }
 
     /// Logs as the current context's plugin.
     pub(crate) fn log(&mut self, level: u32, message: &[u8]) {
-        match self.contexts.root_id(self.current).and_then(|id| self.contexts.roots.get(&id)) {
+        match self
+            .contexts
+            .root_id(self.current)
+            .and_then(|id| self.contexts.roots.get(&id))
+        {
             Some(root) => self.log.write(&root.label, level, message),
             None => {
                 let label = format!("{}/{}", self.vm.namespace, self.vm.scope);
@@ -170,7 +175,10 @@ impl Host {
                 Callout::Http(response) => Some(View::Fields(&response.trailers)),
                 _ => None,
             },
-            MapType::RequestHeaders | MapType::RequestTrailers | MapType::ResponseHeaders | MapType::ResponseTrailers => {
+            MapType::RequestHeaders
+            | MapType::RequestTrailers
+            | MapType::ResponseHeaders
+            | MapType::ResponseTrailers => {
                 let stream = self.stream()?;
                 view_of(stream, stream.io.as_deref()?, map)
             }
@@ -189,12 +197,20 @@ impl Host {
             MapType::ResponseHeaders if open.has(Open::RESPONSE_HEADERS) => {
                 Some(Fields::Response(io.response.as_mut()?, &mut io.missing))
             }
-            MapType::RequestTrailers => {
-                trailers(open, Open::REQUEST_TRAILERS, Open::REQUEST_BODY, at_end, &mut io.request_trailers)
-            }
-            MapType::ResponseTrailers => {
-                trailers(open, Open::RESPONSE_TRAILERS, Open::RESPONSE_BODY, at_end, &mut io.response_trailers)
-            }
+            MapType::RequestTrailers => trailers(
+                open,
+                Open::REQUEST_TRAILERS,
+                Open::REQUEST_BODY,
+                at_end,
+                &mut io.request_trailers,
+            ),
+            MapType::ResponseTrailers => trailers(
+                open,
+                Open::RESPONSE_TRAILERS,
+                Open::RESPONSE_BODY,
+                at_end,
+                &mut io.response_trailers,
+            ),
             _ => None,
         }
     }
@@ -209,7 +225,9 @@ impl Host {
 fn view_of<'a>(stream: &Stream, io: &'a StreamIo, map: MapType) -> Option<View<'a>> {
     let readable = |part| stream.logging || stream.open.has(part);
     match map {
-        MapType::RequestHeaders if readable(Open::REQUEST_HEADERS) => Some(View::Request(&io.request, io.missing)),
+        MapType::RequestHeaders if readable(Open::REQUEST_HEADERS) => {
+            Some(View::Request(&io.request, io.missing))
+        }
         MapType::ResponseHeaders if readable(Open::RESPONSE_HEADERS) => {
             Some(View::Response(io.response.as_ref()?, io.missing))
         }
@@ -260,7 +278,7 @@ impl Calls {
     /// A token for a gRPC call: odd.
     pub(crate) fn next_grpc_call(&mut self) -> u32 {
         loop {
-            self.last_grpc_call = self.last_grpc_call.wrapping_add(2) | 1;
+            self.last_grpc_call = self.last_grpc_call.wrapping_add(1) | 1;
             if !self.grpc.contains_key(&self.last_grpc_call) {
                 return self.last_grpc_call;
             }

@@ -52,12 +52,20 @@ macro_rules! link {
 /// A call at a moment at which it is not permitted traps, as in Envoy.
 #[inline]
 pub(crate) fn admit(caller: &Guest<'_>, name: &str, needs: Gate) -> wasmtime::Result<()> {
-    if needs <= caller.data().gate { Ok(()) } else { Err(not_permitted(name, caller.data().gate)) }
+    if needs <= caller.data().gate {
+        Ok(())
+    } else {
+        Err(not_permitted(name, caller.data().gate))
+    }
 }
 
 #[cold]
 fn not_permitted(name: &str, gate: Gate) -> wasmtime::Error {
-    let when = if gate == Gate::Allocating { "inside the allocator" } else { "before the first context exists" };
+    let when = if gate == Gate::Allocating {
+        "inside the allocator"
+    } else {
+        "before the first context exists"
+    };
     wasmtime::Error::msg(format!("hostcall {name} is not permitted {when}"))
 }
 
@@ -65,10 +73,18 @@ fn not_permitted(name: &str, gate: Gate) -> wasmtime::Error {
 pub(crate) fn register(functions: &mut Functions, abi: AbiVersion) -> wasmtime::Result<()> {
     register_common(functions)?;
     register_calls(functions)?;
-    functions.names.insert(("env", "emscripten_notify_memory_growth"));
-    functions.linker.func_wrap("env", "emscripten_notify_memory_growth", |_: u32| {})?;
+    functions
+        .names
+        .insert(("env", "emscripten_notify_memory_growth"));
+    functions
+        .linker
+        .func_wrap("env", "emscripten_notify_memory_growth", |_: u32| {})?;
     functions.names.insert(("env", "pthread_equal"));
-    functions.linker.func_wrap("env", "pthread_equal", |left: u32, right: u32| u32::from(left == right))?;
+    functions
+        .linker
+        .func_wrap("env", "pthread_equal", |left: u32, right: u32| {
+            u32::from(left == right)
+        })?;
     match abi {
         AbiVersion::V0_1_0 => {
             link! { functions:

@@ -49,6 +49,7 @@ pub use failure::{Cause, EngineError, Failure, LoadError};
 pub use module::{AbiVersion, Callbacks, Module};
 pub use shared::{Histogram, MetricSample, MetricValue, Shared};
 pub use stream::{
-    Attributes, ConnectionAttributes, FilterState, PseudoSet, StreamIo, TlsAttributes, UpstreamAttributes,
+    Attributes, ConnectionAttributes, FilterState, PseudoSet, StreamIo, TlsAttributes,
+    UpstreamAttributes,
 };
 pub use vm::Vm;

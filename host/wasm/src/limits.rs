@@ -53,7 +53,11 @@ impl Deadline {
     pub(crate) fn tick(&mut self) -> UpdateDeadline {
         let now = cpu::thread_time();
         let first = *self.first_tick.get_or_insert(now);
-        if now.saturating_sub(first) >= self.limit { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) }
+        if now.saturating_sub(first) >= self.limit {
+            UpdateDeadline::Interrupt
+        } else {
+            UpdateDeadline::Continue(1)
+        }
     }
 
     /// The call ended after at least one tick.
@@ -72,18 +76,31 @@ impl Deadline {
 
 impl Limiter {
     pub(crate) fn new(memory: usize) -> Self {
-        Self { memory, refused: false }
+        Self {
+            memory,
+            refused: false,
+        }
     }
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let fits = desired <= self.memory;
         self.refused |= !fits;
         Ok(fits)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let fits = desired <= TABLE_ELEMENTS;
         self.refused |= !fits;
         Ok(fits)

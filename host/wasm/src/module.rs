@@ -100,7 +100,11 @@ impl Module {
     /// Checks, then compiles: what is wrong with a module shows before the costly part.
     pub(crate) fn compile(engine: &Engine, wasm: &[u8]) -> Result<Self, LoadError> {
         let scan = Scan::read(wasm)?;
-        let abi = scan.exports.iter().find_map(|name| AbiVersion::of_export(name)).ok_or(LoadError::NoAbi)?;
+        let abi = scan
+            .exports
+            .iter()
+            .find_map(|name| AbiVersion::of_export(name))
+            .ok_or(LoadError::NoAbi)?;
         let has = |name: &str| scan.exports.iter().any(|export| export == name);
         if !has("malloc") && !has("proxy_on_memory_allocate") {
             return Err(LoadError::NoAllocator);
@@ -109,10 +113,21 @@ impl Module {
         let module = wasmtime::Module::new(engine.wasmtime(), wasm)
             .map_err(|error| LoadError::Invalid(format!("{:#}", error.root_cause())))?;
         check_exports(&module, abi)?;
-        let pre = engine.linker(abi).instantiate_pre(&module).map_err(|error| link_error(&error, abi))?;
+        let pre = engine
+            .linker(abi)
+            .instantiate_pre(&module)
+            .map_err(|error| link_error(&error, abi))?;
         let callbacks = Callbacks::of(&module);
-        let inner = Inner { engine: engine.clone(), pre, abi, callbacks, custom_sections: scan.custom_sections };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            engine: engine.clone(),
+            pre,
+            abi,
+            callbacks,
+            custom_sections: scan.custom_sections,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The ABI it speaks.
@@ -127,7 +142,11 @@ impl Module {
 
     /// The content of its first custom section of that name. Debug information and sections above 64 KiB are not kept.
     pub fn custom_section(&self, name: &str) -> Option<&[u8]> {
-        self.inner.custom_sections.iter().find(|(known, _)| known == name).map(|(_, data)| data.as_slice())
+        self.inner
+            .custom_sections
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, data)| data.as_slice())
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -141,7 +160,10 @@ impl Module {
 
 impl std::fmt::Debug for Module {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Module").field("abi", &self.inner.abi).field("callbacks", &self.inner.callbacks).finish()
+        f.debug_struct("Module")
+            .field("abi", &self.inner.abi)
+            .field("callbacks", &self.inner.callbacks)
+            .finish()
     }
 }
 
@@ -201,10 +223,19 @@ fn check_exports(module: &wasmtime::Module, abi: AbiVersion) -> Result<(), LoadE
         return Err(LoadError::NoMemory);
     }
     for (name, parameters, results) in SIGNATURES {
-        let headers = matches!(name, "proxy_on_request_headers" | "proxy_on_response_headers");
+        let headers = matches!(
+            name,
+            "proxy_on_request_headers" | "proxy_on_response_headers"
+        );
         // 0.1.0 does not tell end_of_stream here.
-        let parameters = if headers && abi == AbiVersion::V0_1_0 { 2 } else { parameters };
-        let Some(ExternType::Func(found)) = module.get_export(name) else { continue };
+        let parameters = if headers && abi == AbiVersion::V0_1_0 {
+            2
+        } else {
+            parameters
+        };
+        let Some(ExternType::Func(found)) = module.get_export(name) else {
+            continue;
+        };
         if !i32s(found.params(), parameters) || !i32s(found.results(), results) {
             return Err(LoadError::Signature {
                 export: name.to_owned(),

@@ -12,7 +12,9 @@ pub(crate) type Pair<'a> = (&'a [u8], &'a [u8]);
 
 /// Bytes that `pairs` take when encoded.
 pub(crate) fn encoded_len<'a>(pairs: impl Iterator<Item = Pair<'a>>) -> usize {
-    pairs.fold(4, |sum, (key, value)| sum + 8 + key.len() + 1 + value.len() + 1)
+    pairs.fold(4, |sum, (key, value)| {
+        sum + 8 + key.len() + 1 + value.len() + 1
+    })
 }
 
 /// Writes `count` pairs into `out`, which must be exactly [`encoded_len`] long.
@@ -27,7 +29,9 @@ pub(crate) fn encode<'a>(pairs: impl Iterator<Item = Pair<'a>>, count: usize, ou
         put_u32(out, 4 + 8 * index, key.len());
         put_u32(out, 8 + 8 * index, value.len());
         for part in [key, value] {
-            let Some(target) = out.get_mut(at..at + part.len() + 1) else { return };
+            let Some(target) = out.get_mut(at..at + part.len() + 1) else {
+                return;
+            };
             target[..part.len()].copy_from_slice(part);
             target[part.len()] = 0;
             at += part.len() + 1;
@@ -109,7 +113,16 @@ mod tests {
         let mut count = good.clone();
         count[0] = 2;
         let huge_count = [0xff_u8; 16];
-        for blob in [&trailing[..], &no_nul, &long_key, &count, &huge_count, &good[..good.len() - 1], &[], &[1, 0]] {
+        for blob in [
+            &trailing[..],
+            &no_nul,
+            &long_key,
+            &count,
+            &huge_count,
+            &good[..good.len() - 1],
+            &[],
+            &[1, 0],
+        ] {
             assert!(decode(blob).is_empty(), "{blob:?}");
         }
     }

@@ -87,8 +87,14 @@ fn top_value<'a>(host: &'a Host, name: &[u8]) -> Option<Value<'a>> {
         b"plugin_vm_id" => text(&host.vm.vm_id),
         b"connection_id" => lookup::connection(io(host)?, b"id"),
         b"metadata" => io(host).map(|_| Value::Metadata),
-        b"node" | b"cluster_name" | b"route_name" | b"listener_direction" | b"cluster_metadata" | b"route_metadata"
-        | b"listener_metadata" | b"upstream_host_metadata" => lookup::xds(io(host)?, name),
+        b"node"
+        | b"cluster_name"
+        | b"route_name"
+        | b"listener_direction"
+        | b"cluster_metadata"
+        | b"route_metadata"
+        | b"listener_metadata"
+        | b"upstream_host_metadata" => lookup::xds(io(host)?, name),
         _ => state(io(host)?, &state_key(name)),
     }
 }
@@ -97,9 +103,13 @@ fn field<'a>(host: &'a Host, value: &Value<'a>, key: &[u8]) -> Option<Value<'a>>
     match value {
         Value::Headers(view) => {
             let mut joined = Vec::new();
-            view.as_ref()?.get_joined(key, &mut joined).then_some(Value::Bytes(joined.into()))
+            view.as_ref()?
+                .get_joined(key, &mut joined)
+                .then_some(Value::Bytes(joined.into()))
         }
-        Value::Metadata => matches!(key, b"filter_metadata" | b"typed_filter_metadata").then_some(Value::EmptyMap),
+        Value::Metadata => {
+            matches!(key, b"filter_metadata" | b"typed_filter_metadata").then_some(Value::EmptyMap)
+        }
         Value::Object(object) => {
             let io = io(host)?;
             match object {
@@ -108,7 +118,9 @@ fn field<'a>(host: &'a Host, value: &Value<'a>, key: &[u8]) -> Option<Value<'a>>
                 Object::Connection => lookup::connection(io, key),
                 Object::Upstream => lookup::upstream(io, key),
                 Object::Source => lookup::peer(io.attributes.connection.as_ref()?.source?, key),
-                Object::Destination => lookup::peer(io.attributes.connection.as_ref()?.destination?, key),
+                Object::Destination => {
+                    lookup::peer(io.attributes.connection.as_ref()?.destination?, key)
+                }
                 Object::Xds => lookup::xds(io, key),
                 Object::Node => lookup::node(io, key),
                 Object::FilterState => state(io, key),
@@ -119,7 +131,9 @@ fn field<'a>(host: &'a Host, value: &Value<'a>, key: &[u8]) -> Option<Value<'a>>
 }
 
 fn state<'a>(io: &'a StreamIo, key: &[u8]) -> Option<Value<'a>> {
-    io.state.get(key).map(|value| Value::Bytes((&value[..]).into()))
+    io.state
+        .get(key)
+        .map(|value| Value::Bytes((&value[..]).into()))
 }
 
 fn io(host: &Host) -> Option<&StreamIo> {
@@ -157,7 +171,11 @@ fn serialise_headers(view: View<'_>, out: &mut Vec<u8>) {
         view.get_joined(name, &mut joined);
         entries.push((name, joined));
     }
-    let borrowed = || entries.iter().map(|(name, value)| (*name, value.as_slice()));
+    let borrowed = || {
+        entries
+            .iter()
+            .map(|(name, value)| (*name, value.as_slice()))
+    };
     let start = out.len();
     out.resize(start + pairs::encoded_len(borrowed()), 0);
     pairs::encode(borrowed(), entries.len(), &mut out[start..]);

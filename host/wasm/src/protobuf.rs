@@ -22,7 +22,10 @@ pub(crate) fn grpc_cluster(message: &[u8]) -> Option<&[u8]> {
 
 /// `DeclarePropertyArguments`: 1 `name`, 2 `readonly`.
 pub(crate) fn declared_property(message: &[u8]) -> Option<DeclaredProperty<'_>> {
-    let mut declared = DeclaredProperty { name: b"", read_only: false };
+    let mut declared = DeclaredProperty {
+        name: b"",
+        read_only: false,
+    };
     each(message, |number, value| match (number, value) {
         (1, Value::Bytes(name)) => declared.name = name,
         (2, Value::Number(flag)) => declared.read_only = flag != 0,
@@ -133,12 +136,21 @@ mod tests {
         let mut message = Vec::new();
         put_string(1, "user", &mut message);
         message.extend_from_slice(&[0x10, 1, 0x18, 1]);
-        assert_eq!(declared_property(&message), Some(DeclaredProperty { name: b"user", read_only: true }));
+        assert_eq!(
+            declared_property(&message),
+            Some(DeclaredProperty {
+                name: b"user",
+                read_only: true
+            })
+        );
         assert_eq!(declared_property(&[0x10, 1]), None);
         let mut message = Vec::new();
         put_string(1, "path", &mut message);
         put_string(2, &"v".repeat(300), &mut message);
-        assert_eq!(filter_state(&message), Some((&b"path"[..], "v".repeat(300).as_bytes())));
+        assert_eq!(
+            filter_state(&message),
+            Some((&b"path"[..], "v".repeat(300).as_bytes()))
+        );
         assert_eq!(filter_state(&message[..message.len() - 1]), None);
     }
 

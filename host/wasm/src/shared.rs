@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data::Data;
-pub(crate) use metrics::{Metric, MetricKind};
 use metrics::Metrics;
 pub use metrics::{Histogram, MetricSample, MetricValue};
+pub(crate) use metrics::{Metric, MetricKind};
 use queue::Queues;
 
 use crate::config::VmConfig;
@@ -82,10 +82,14 @@ impl Shared {
         for namespace in namespaces {
             let scopes: Vec<_> = locked(&namespace.scopes).values().cloned().collect();
             for scope in scopes {
-                scope.metrics.sample(&namespace.name, scope.key.as_str(), &mut samples);
+                scope
+                    .metrics
+                    .sample(&namespace.name, scope.key.as_str(), &mut samples);
             }
         }
-        samples.sort_by(|a, b| (&a.namespace, &a.scope, &a.name).cmp(&(&b.namespace, &b.scope, &b.name)));
+        samples.sort_by(|a, b| {
+            (&a.namespace, &a.scope, &a.name).cmp(&(&b.namespace, &b.scope, &b.name))
+        });
         samples
     }
 
@@ -105,13 +109,16 @@ impl Shared {
             !scopes.is_empty()
         });
         for scope in &dropped {
-            self.queues.remove_all(locked(&scope.queue_names).values().copied());
+            self.queues
+                .remove_all(locked(&scope.queue_names).values().copied());
         }
     }
 
     /// Bytes of shared data and queues that a namespace holds.
     pub fn bytes(&self, namespace: &str) -> usize {
-        locked(&self.namespaces).get(namespace).map_or(0, |namespace| namespace.bytes.load(Ordering::Relaxed))
+        locked(&self.namespaces)
+            .get(namespace)
+            .map_or(0, |namespace| namespace.bytes.load(Ordering::Relaxed))
     }
 
     pub(crate) fn next_vm(&self) -> VmId {
@@ -122,14 +129,16 @@ impl Shared {
     pub(crate) fn scope(&self, vm: &VmConfig) -> Arc<Scope> {
         // Held to the end, so that `retain` cannot drop the namespace before the scope is in it.
         let mut namespaces = locked(&self.namespaces);
-        let namespace = namespaces.entry(Arc::clone(&vm.namespace)).or_insert_with(|| {
-            Arc::new(Namespace {
-                name: Arc::clone(&vm.namespace),
-                bytes: AtomicUsize::new(0),
-                series: AtomicUsize::new(0),
-                scopes: Mutex::default(),
-            })
-        });
+        let namespace = namespaces
+            .entry(Arc::clone(&vm.namespace))
+            .or_insert_with(|| {
+                Arc::new(Namespace {
+                    name: Arc::clone(&vm.namespace),
+                    bytes: AtomicUsize::new(0),
+                    series: AtomicUsize::new(0),
+                    scopes: Mutex::default(),
+                })
+            });
         let key = ScopeKey::of(vm);
         let mut scopes = locked(&namespace.scopes);
         if let Some(scope) = scopes.get(&key) {
@@ -159,11 +168,16 @@ impl Scope {
 
     /// `set_shared_data`; a `cas` of 0 always matches.
     pub(crate) fn set_data(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), Status> {
-        self.data.set(key, value, cas, |old, new| self.resize(old, new))
+        self.data
+            .set(key, value, cas, |old, new| self.resize(old, new))
     }
 
     /// `define_metric`
-    pub(crate) fn define_metric(&self, kind: MetricKind, name: &str) -> Result<Arc<Metric>, Status> {
+    pub(crate) fn define_metric(
+        &self,
+        kind: MetricKind,
+        name: &str,
+    ) -> Result<Arc<Metric>, Status> {
         self.metrics.define(kind, name, || {
             take(&self.namespace.series, 1, NAMESPACE_SERIES)?;
             self.series.fetch_add(1, Ordering::Relaxed);
@@ -176,7 +190,9 @@ impl Scope {
         if vm_id.is_empty() {
             return Some(Arc::clone(self));
         }
-        locked(&self.namespace.scopes).get(&ScopeKey::VmId(vm_id.into())).cloned()
+        locked(&self.namespace.scopes)
+            .get(&ScopeKey::VmId(vm_id.into()))
+            .cloned()
     }
 
     /// Whether both are of one namespace.
@@ -199,8 +215,12 @@ impl Scope {
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        self.namespace.bytes.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
-        self.namespace.series.fetch_sub(*self.series.get_mut(), Ordering::Relaxed);
+        self.namespace
+            .bytes
+            .fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+        self.namespace
+            .series
+            .fetch_sub(*self.series.get_mut(), Ordering::Relaxed);
     }
 }
 
@@ -208,7 +228,11 @@ impl Drop for Scope {
 
 impl ScopeKey {
     fn of(vm: &VmConfig) -> Self {
-        if vm.vm_id.is_empty() { Self::Filter(Arc::clone(&vm.scope)) } else { Self::VmId(vm.vm_id.as_str().into()) }
+        if vm.vm_id.is_empty() {
+            Self::Filter(Arc::clone(&vm.scope))
+        } else {
+            Self::VmId(vm.vm_id.as_str().into())
+        }
     }
 
     fn as_str(&self) -> &str {

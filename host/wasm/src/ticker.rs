@@ -49,13 +49,20 @@ impl Ticker {
             .name("wasm-epoch".to_owned())
             .stack_size(128 * 1024)
             .spawn(move || shared.run(&engine))?;
-        Ok(Self { state, thread: handle.thread().clone() })
+        Ok(Self {
+            state,
+            thread: handle.thread().clone(),
+        })
     }
 
     /// A flag for one more VM.
     pub(crate) fn register(&self) -> Arc<InFlight> {
         let flag = Arc::<InFlight>::default();
-        self.state.vms.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&flag));
+        self.state
+            .vms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::downgrade(&flag));
         flag
     }
 
@@ -63,7 +70,9 @@ impl Ticker {
     #[inline]
     pub(crate) fn enter(&self, flag: &InFlight) {
         flag.0.store(true, Ordering::Release);
-        if !self.state.active.load(Ordering::Acquire) && !self.state.active.swap(true, Ordering::SeqCst) {
+        if !self.state.active.load(Ordering::Acquire)
+            && !self.state.active.swap(true, Ordering::SeqCst)
+        {
             self.thread.unpark();
         }
     }
@@ -123,13 +132,16 @@ impl State {
 
     fn any_in_flight(&self) -> bool {
         let mut any = false;
-        self.vms.lock().unwrap_or_else(PoisonError::into_inner).retain(|flag| match flag.upgrade() {
-            Some(flag) => {
-                any |= flag.0.load(Ordering::SeqCst);
-                true
-            }
-            None => false,
-        });
+        self.vms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|flag| match flag.upgrade() {
+                Some(flag) => {
+                    any |= flag.0.load(Ordering::SeqCst);
+                    true
+                }
+                None => false,
+            });
         any
     }
 }

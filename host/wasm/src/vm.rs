@@ -46,7 +46,11 @@ pub struct Vm {
 
 impl Vm {
     /// Instantiates the module and runs `_initialize` and `main`, or `_start`. May take as long as the start timeout.
-    pub fn start(module: &Module, config: Arc<VmConfig>, shared: Arc<Shared>) -> Result<Self, Failure> {
+    pub fn start(
+        module: &Module,
+        config: Arc<VmConfig>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, Failure> {
         let engine = module.engine();
         let mut store = Store::new(engine.wasmtime(), host(module, config, shared));
         store.limiter(|host| &mut host.limiter);
@@ -102,7 +106,10 @@ impl Vm {
 
     /// Linear memory in use, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.store.data().memory.map_or(0, |memory| memory.data_size(&self.store))
+        self.store
+            .data()
+            .memory
+            .map_or(0, |memory| memory.data_size(&self.store))
     }
 
     /// Contexts alive, roots included.
@@ -191,11 +198,17 @@ impl Vm {
     fn die(&mut self, error: &wasmtime::Error) -> Failure {
         let host = self.store.data();
         let failure = if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
-            Failure::Deadline { limit: host.deadline.limit() }
+            Failure::Deadline {
+                limit: host.deadline.limit(),
+            }
         } else if host.limiter.refused {
-            Failure::Memory { limit: host.vm.limits.memory }
+            Failure::Memory {
+                limit: host.vm.limits.memory,
+            }
         } else {
-            Failure::Trap { message: describe(error, host.log.last_error()).into() }
+            Failure::Trap {
+                message: describe(error, host.log.last_error()).into(),
+            }
         };
         self.dead = Some(failure.clone());
         failure
@@ -211,13 +224,21 @@ impl Vm {
 
     fn limit(&self) -> Duration {
         let limits = &self.store.data().vm.limits;
-        if self.served { limits.call_timeout } else { limits.start_timeout }
+        if self.served {
+            limits.call_timeout
+        } else {
+            limits.start_timeout
+        }
     }
 }
 
 impl std::fmt::Debug for Vm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vm").field("id", &self.id()).field("contexts", &self.contexts()).field("dead", &self.dead).finish()
+        f.debug_struct("Vm")
+            .field("id", &self.id())
+            .field("contexts", &self.contexts())
+            .field("dead", &self.dead)
+            .finish()
     }
 }
 

@@ -146,8 +146,13 @@ fn fd_write(caller: &mut Guest<'_>, fd: u32, buffers: u32, count: u32, written: 
         let mut line = Vec::new();
         let mut total = 0_u32;
         for index in 0..count.min(MAX_BUFFERS) {
-            let entry = buffers.checked_add(index * 8).ok_or(Status::InvalidMemoryAccess)?;
-            let (ptr, len) = (read_u32(memory, entry)?, read_u32(memory, entry.saturating_add(4))?);
+            let entry = buffers
+                .checked_add(index * 8)
+                .ok_or(Status::InvalidMemoryAccess)?;
+            let (ptr, len) = (
+                read_u32(memory, entry)?,
+                read_u32(memory, entry.saturating_add(4))?,
+            );
             let part = bytes(memory, ptr, len)?;
             line.extend_from_slice(&part[..part.len().min(MAX_LINE - line.len())]);
             total = total.saturating_add(len);
@@ -189,7 +194,10 @@ fn environ_get(caller: &mut Guest<'_>, environ: u32, buffer: u32) -> u32 {
 
 fn environ_sizes_get(caller: &mut Guest<'_>, count: u32, size: u32) -> u32 {
     let env = &caller.data().vm.env;
-    let bytes: usize = env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    let bytes: usize = env
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 2)
+        .sum();
     let (entries, bytes) = (u32::try_from(env.len()), u32::try_from(bytes));
     match (entries, bytes) {
         (Ok(entries), Ok(bytes)) => two_numbers(caller, (count, entries), (size, bytes)),
@@ -203,8 +211,12 @@ fn random_get(caller: &mut Guest<'_>, ptr: u32, size: u32) -> u32 {
     if size > MAX_RANDOM {
         return INVAL;
     }
-    let Ok((memory, _)) = split(caller) else { return FAULT };
-    let Ok(target) = bytes_mut(memory, ptr, size) else { return FAULT };
+    let Ok((memory, _)) = split(caller) else {
+        return FAULT;
+    };
+    let Ok(target) = bytes_mut(memory, ptr, size) else {
+        return FAULT;
+    };
     let device = RANDOM.get_or_init(|| File::open("/dev/urandom").ok());
     match device.as_ref().map(|mut device| device.read_exact(target)) {
         Some(Ok(())) => SUCCESS,

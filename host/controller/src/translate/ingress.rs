@@ -20,7 +20,7 @@ mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_model::Filter;
+use tidegate_model::{Filter, Protocol};
 
 use super::chains;
 use super::context::{Context, by_age};
@@ -86,8 +86,13 @@ pub(super) fn read(context: &mut Context<'_>, ports: &mut Ports) -> Ingresses {
     conflicts::mark(&mut entries);
     let certificates = tls::read(context, &mut entries);
     let sites = sites::all(context, &mut entries, &certificates, ports);
+    let speak = |protocol| sites.iter().any(|site| site.protocol == protocol);
+    let spoken = status::Spoken {
+        http: speak(Protocol::Http),
+        https: speak(Protocol::Https),
+    };
     for entry in &entries {
-        status::write(context, entry, &certificates);
+        status::write(context, entry, &certificates, spoken);
     }
     Ingresses {
         sites,

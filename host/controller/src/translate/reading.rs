@@ -43,3 +43,64 @@ pub(super) fn report(context: &mut Context<'_>) {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tidegate_model::FilterVerdicts;
+
+    use crate::api::{Key, Kind, Source};
+    use crate::resources::{IgnoredKind, ObjectId, Problem, Rejected, Resources};
+    use crate::schema::FieldError;
+    use crate::translate::{Options, translate};
+
+    #[test]
+    fn errors_and_warnings_of_reading_are_shown() {
+        let place = |line| Source::file(Path::new("a.yaml"), line);
+        let mut resources = Resources::default();
+        resources.rejected.push(Rejected {
+            api_version: "gateway.networking.k8s.io/v1".to_owned(),
+            kind: "HTTPRoute".to_owned(),
+            namespace: "shop".to_owned(),
+            name: "cart".to_owned(),
+            source: place(3),
+            errors: vec![FieldError {
+                path: "spec.rules[0].name".to_owned(),
+                message: "is too long".to_owned(),
+            }],
+            last_good_kept: true,
+        });
+        resources.errors.push(Problem {
+            source: place(1),
+            message: "not YAML".to_owned(),
+        });
+        let id = ObjectId {
+            kind: Kind::HttpRoute,
+            key: Key::new("shop", "other"),
+        };
+        resources.warnings.insert(id, vec!["old version".to_owned()]);
+        resources.ignored.push(IgnoredKind {
+            api_version: "apps/v1".to_owned(),
+            kind: "Deployment".to_owned(),
+            first: place(9),
+            count: 2,
+        });
+        let translation = translate(&resources, &FilterVerdicts::default(), &Options::default());
+        let errors: Vec<_> = translation.statuses.errors.iter().map(|e| (e.source.as_str(), e.message.as_str())).collect();
+        assert_eq!(
+            errors,
+            [
+                ("a.yaml:1", "not YAML"),
+                ("a.yaml:3", "HTTPRoute shop/cart: spec.rules[0].name: is too long; the version before it goes on serving"),
+            ]
+        );
+        assert_eq!(
+            translation.warnings,
+            [
+                "HTTPRoute shop/other: old version",
+                "kind Deployment of apps/v1 is not read: 2 of them, the first at a.yaml:9"
+            ]
+        );
+    }
+}

@@ -127,7 +127,7 @@ mod tests {
             let second = cluster.pick(std::slice::from_ref(&first)).expect("another");
             assert!(!Rc::ptr_eq(&first, &second));
         }
-        let only = super::tests::cluster(&[1], LoadBalancer::RoundRobin);
+        let only = self::cluster(&[1], LoadBalancer::RoundRobin);
         let first = only.pick(&[]).expect("the endpoint");
         assert!(
             only.pick(std::slice::from_ref(&first)).is_some(),

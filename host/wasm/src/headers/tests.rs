@@ -16,14 +16,30 @@ fn head() -> RequestHead {
 
 fn listed(view: View<'_>) -> Vec<(String, String)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    view.iter().map(|(name, value)| (text(name), text(value))).collect()
+    view.iter()
+        .map(|(name, value)| (text(name), text(value)))
+        .collect()
 }
 
 #[test]
 fn envoys_order() {
     let head = head();
-    let names: Vec<String> = listed(View::Request(&head, PseudoSet::NONE)).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, [":authority", ":path", ":method", ":scheme", "accept", "cookie", "cookie"]);
+    let names: Vec<String> = listed(View::Request(&head, PseudoSet::NONE))
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ":authority",
+            ":path",
+            ":method",
+            ":scheme",
+            "accept",
+            "cookie",
+            "cookie"
+        ]
+    );
     assert_eq!(View::Request(&head, PseudoSet::NONE).len(), 7);
     assert_eq!(View::Request(&head, PseudoSet::PATH).len(), 6);
 }
@@ -45,7 +61,11 @@ fn look_up_ignores_case_and_takes_the_first() {
         ("not a name", None),
     ];
     for (name, expected) in cases {
-        assert_eq!(view.get(name.as_bytes()), expected.map(str::as_bytes), "{name}");
+        assert_eq!(
+            view.get(name.as_bytes()),
+            expected.map(str::as_bytes),
+            "{name}"
+        );
     }
     assert_eq!(view.get(b"\xff\xfe"), None);
     assert_eq!(View::Request(&head, PseudoSet::PATH).get(b":path"), None);
@@ -91,7 +111,10 @@ fn invalid_values_are_refused_and_change_nothing() {
         let (mut head, mut missing) = (head(), PseudoSet::NONE);
         let result = Fields::Request(&mut head, &mut missing).replace(name, value);
         assert_eq!(result, Err(Status::BadArgument), "{name:?} {value:?}");
-        assert_eq!(listed(View::Request(&head, missing)), listed(View::Request(&self::head(), PseudoSet::NONE)));
+        assert_eq!(
+            listed(View::Request(&head, missing)),
+            listed(View::Request(&self::head(), PseudoSet::NONE))
+        );
     }
 }
 
@@ -107,29 +130,57 @@ fn replace_and_remove() {
     assert_eq!(head.headers.len(), 1);
     assert_eq!(head.method, Method::PATCH);
     assert_eq!(missing, PseudoSet::SCHEME);
-    Fields::Request(&mut head, &mut missing).replace(b":scheme", b"http").unwrap();
+    Fields::Request(&mut head, &mut missing)
+        .replace(b":scheme", b"http")
+        .unwrap();
     assert!(missing.is_empty());
 }
 
 #[test]
 fn setting_all_replaces_pseudo_headers_too() {
     let (mut head, mut missing) = (head(), PseudoSet::NONE);
-    Fields::Request(&mut head, &mut missing).set_all(&[(b"a", b"1"), (b"b", b"2")]).unwrap();
+    Fields::Request(&mut head, &mut missing)
+        .set_all(&[(b"a", b"1"), (b"b", b"2")])
+        .unwrap();
     assert_eq!(missing, PseudoSet::REQUEST);
-    assert_eq!(listed(View::Request(&head, missing)), [("a".into(), "1".into()), ("b".into(), "2".into())]);
-    let all: [Pair<'_>; 4] = [(b":path", b"/z"), (b":method", b"GET"), (b":authority", b"c"), (b":scheme", b"http")];
-    Fields::Request(&mut head, &mut missing).set_all(&all).unwrap();
+    assert_eq!(
+        listed(View::Request(&head, missing)),
+        [("a".into(), "1".into()), ("b".into(), "2".into())]
+    );
+    let all: [Pair<'_>; 4] = [
+        (b":path", b"/z"),
+        (b":method", b"GET"),
+        (b":authority", b"c"),
+        (b":scheme", b"http"),
+    ];
+    Fields::Request(&mut head, &mut missing)
+        .set_all(&all)
+        .unwrap();
     assert!(missing.is_empty());
     assert_eq!(head.path.as_str(), "/z");
-    assert!(Fields::Request(&mut head, &mut missing).set_all(&[(b"ok", b"1"), (b"b\n", b"2")]).is_err());
+    assert!(
+        Fields::Request(&mut head, &mut missing)
+            .set_all(&[(b"ok", b"1"), (b"b\n", b"2")])
+            .is_err()
+    );
     assert_eq!(head.path.as_str(), "/z");
 
-    let mut response = ResponseHead { status: StatusCode::OK, headers: HeaderMap::new() };
+    let mut response = ResponseHead {
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+    };
     let mut missing = PseudoSet::NONE;
-    Fields::Response(&mut response, &mut missing).set_all(&[(b"a", b"1")]).unwrap();
+    Fields::Response(&mut response, &mut missing)
+        .set_all(&[(b"a", b"1")])
+        .unwrap();
     assert_eq!(missing, PseudoSet::STATUS);
-    Fields::Response(&mut response, &mut missing).replace(b":status", b"404").unwrap();
-    assert_eq!((response.status, missing), (StatusCode::NOT_FOUND, PseudoSet::NONE));
+    Fields::Response(&mut response, &mut missing)
+        .replace(b":status", b"404")
+        .unwrap();
+    assert_eq!(
+        (response.status, missing),
+        (StatusCode::NOT_FOUND, PseudoSet::NONE)
+    );
 }
 
 #[test]
@@ -147,7 +198,13 @@ fn maps_cannot_grow_without_end() {
 
 #[test]
 fn requests_of_http_calls() {
-    let head = request_of(&[(b":method", b"GET"), (b":path", b"/k"), (b":authority", b"idp"), (b"a", b"1")]).unwrap();
+    let head = request_of(&[
+        (b":method", b"GET"),
+        (b":path", b"/k"),
+        (b":authority", b"idp"),
+        (b"a", b"1"),
+    ])
+    .unwrap();
     assert_eq!((head.path.as_str(), head.scheme.as_str()), ("/k", "http"));
     assert!(request_of(&[(b":method", b"GET"), (b":path", b"/k"), (b"host", b"idp")]).is_ok());
     assert!(request_of(&[(b":method", b"GET"), (b":path", b"/k")]).is_err());

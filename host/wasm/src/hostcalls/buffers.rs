@@ -22,7 +22,14 @@ enum Buffer {
 }
 
 /// `proxy_get_buffer_bytes`: what lies past the end is cut off.
-pub(super) fn get(caller: &mut Guest<'_>, buffer: u32, start: u32, max: u32, ptr_out: u32, size_out: u32) -> Outcome {
+pub(super) fn get(
+    caller: &mut Guest<'_>,
+    buffer: u32,
+    start: u32,
+    max: u32,
+    ptr_out: u32,
+    size_out: u32,
+) -> Outcome {
     let buffer = Buffer::try_from(buffer)?;
     let content = content(caller.data(), buffer)?;
     let end = start.checked_add(max).ok_or(Status::BadArgument)? as usize;
@@ -37,7 +44,12 @@ pub(super) fn get(caller: &mut Guest<'_>, buffer: u32, start: u32, max: u32, ptr
 }
 
 /// `proxy_get_buffer_status`; there are no flags.
-pub(super) fn status(caller: &mut Guest<'_>, buffer: u32, length_out: u32, flags_out: u32) -> Outcome {
+pub(super) fn status(
+    caller: &mut Guest<'_>,
+    buffer: u32,
+    length_out: u32,
+    flags_out: u32,
+) -> Outcome {
     let buffer = Buffer::try_from(buffer)?;
     let (memory, host) = split(caller)?;
     let length = u32::try_from(content(host, buffer)?.len()).unwrap_or(u32::MAX);
@@ -47,7 +59,14 @@ pub(super) fn status(caller: &mut Guest<'_>, buffer: u32, length_out: u32, flags
 }
 
 /// `proxy_set_buffer_bytes`, in the ways that Envoy knows: prepend, replace all, replace the first bytes, append.
-pub(super) fn set(caller: &mut Guest<'_>, buffer: u32, start: u32, length: u32, ptr: u32, size: u32) -> Outcome {
+pub(super) fn set(
+    caller: &mut Guest<'_>,
+    buffer: u32,
+    start: u32,
+    length: u32,
+    ptr: u32,
+    size: u32,
+) -> Outcome {
     let buffer = Buffer::try_from(buffer)?;
     let (memory, host) = split(caller)?;
     content(host, buffer)?;
@@ -57,8 +76,18 @@ pub(super) fn set(caller: &mut Guest<'_>, buffer: u32, start: u32, length: u32, 
     Ok(write(body, start as usize, length as usize, data, limit)?)
 }
 
-fn write(body: &mut BytesMut, start: usize, length: usize, data: &[u8], limit: usize) -> Result<(), Status> {
-    let replaced = if start == 0 { length.min(body.len()) } else { 0 };
+fn write(
+    body: &mut BytesMut,
+    start: usize,
+    length: usize,
+    data: &[u8],
+    limit: usize,
+) -> Result<(), Status> {
+    let replaced = if start == 0 {
+        length.min(body.len())
+    } else {
+        0
+    };
     if start > 0 && start < body.len() {
         return Err(Status::BadArgument);
     }
@@ -89,7 +118,12 @@ fn content(host: &Host, buffer: Buffer) -> Result<&[u8], Status> {
         Buffer::ResponseBody => body(Open::RESPONSE_BODY).map_or(&[], |io| &io.response_body),
         Buffer::VmConfiguration => &host.vm.vm_config,
         Buffer::PluginConfiguration => {
-            &host.root().filter(|_| host.configuring).ok_or(Status::NotFound)?.plugin.config
+            &host
+                .root()
+                .filter(|_| host.configuring)
+                .ok_or(Status::NotFound)?
+                .plugin
+                .config
         }
         Buffer::HttpCallBody => match host.callout() {
             Some(Callout::Http(response)) => &response.body,
@@ -106,8 +140,12 @@ fn content(host: &Host, buffer: Buffer) -> Result<&[u8], Status> {
 fn body_mut(host: &mut Host, buffer: Buffer) -> Option<&mut BytesMut> {
     let stream = host.stream_mut()?;
     match buffer {
-        Buffer::RequestBody if stream.open.has(Open::REQUEST_BODY) => Some(&mut stream.io.as_deref_mut()?.request_body),
-        Buffer::ResponseBody if stream.open.has(Open::RESPONSE_BODY) => Some(&mut stream.io.as_deref_mut()?.response_body),
+        Buffer::RequestBody if stream.open.has(Open::REQUEST_BODY) => {
+            Some(&mut stream.io.as_deref_mut()?.request_body)
+        }
+        Buffer::ResponseBody if stream.open.has(Open::RESPONSE_BODY) => {
+            Some(&mut stream.io.as_deref_mut()?.response_body)
+        }
         _ => None,
     }
 }
@@ -150,7 +188,11 @@ mod tests {
         for (start, length, data, expected) in cases {
             let mut body = BytesMut::from("abcd");
             let result = write(&mut body, start, length, data.as_bytes(), 100);
-            assert_eq!(result.map(|()| &body[..]), expected.map(str::as_bytes), "{start} {length} {data}");
+            assert_eq!(
+                result.map(|()| &body[..]),
+                expected.map(str::as_bytes),
+                "{start} {length} {data}"
+            );
         }
     }
 
@@ -158,9 +200,18 @@ mod tests {
     fn a_body_may_not_grow_past_its_limit() {
         let mut body = BytesMut::from("abcd");
         assert_eq!(write(&mut body, 4, 0, b"efgh", 8), Ok(()));
-        assert_eq!(write(&mut body, 8, 0, b"i", 8), Err(Status::InternalFailure));
-        assert_eq!(write(&mut body, 0, 8, b"123456789", 8), Err(Status::InternalFailure));
-        assert_eq!(write(&mut body, 0, 0, b"i", 8), Err(Status::InternalFailure));
+        assert_eq!(
+            write(&mut body, 8, 0, b"i", 8),
+            Err(Status::InternalFailure)
+        );
+        assert_eq!(
+            write(&mut body, 0, 8, b"123456789", 8),
+            Err(Status::InternalFailure)
+        );
+        assert_eq!(
+            write(&mut body, 0, 0, b"i", 8),
+            Err(Status::InternalFailure)
+        );
         assert_eq!(&body[..], b"abcdefgh");
         // Over the limit already, as received: shrinking is fine.
         assert_eq!(write(&mut body, 0, 2, b"1", 4), Ok(()));

@@ -33,24 +33,42 @@ pub(super) fn http_call(
     let (memory, host) = split(caller)?;
     // Tries the pointer before anything is started.
     write_u32(memory, token_out, 0)?;
-    let cluster = known_cluster(host, bytes(memory, cluster, cluster_size)?).ok_or(Status::BadArgument)?;
+    let cluster =
+        known_cluster(host, bytes(memory, cluster, cluster_size)?).ok_or(Status::BadArgument)?;
     let body = bytes(memory, body, body_size)?;
     let trailers = pairs::decode(bytes(memory, trailers, trailers_size)?);
     let mut head = request_of(&pairs::decode(bytes(memory, headers, headers_size)?))?;
     frame(&mut head, body.len());
-    let trailers = if trailers.is_empty() { None } else { Some(fields_of(&trailers)?) };
+    let trailers = if trailers.is_empty() {
+        None
+    } else {
+        Some(fields_of(&trailers)?)
+    };
     let timeout = timeout_of(timeout)?;
     let root = host.root_id().ok_or(Status::BadArgument)?;
     room_for_call(host)?;
     let token = host.calls.next_http();
     let body = Bytes::copy_from_slice(body);
-    host.push(Effect::HttpCall { root: RootId(root), token, cluster, head: Box::new(head), body, trailers, timeout })?;
+    host.push(Effect::HttpCall {
+        root: RootId(root),
+        token,
+        cluster,
+        head: Box::new(head),
+        body,
+        trailers,
+        timeout,
+    })?;
     host.calls.http.insert(token, root);
     Ok(write_u32(memory, token_out, token)?)
 }
 
 /// `proxy_get_status`, of the current root.
-pub(super) fn get_status(caller: &mut Guest<'_>, code_out: u32, ptr_out: u32, size_out: u32) -> Outcome {
+pub(super) fn get_status(
+    caller: &mut Guest<'_>,
+    code_out: u32,
+    ptr_out: u32,
+    size_out: u32,
+) -> Outcome {
     let (memory, host) = split(caller)?;
     let code = host.root().map_or(0, |root| root.status.0);
     write_u32(memory, code_out, code)?;
@@ -79,7 +97,11 @@ pub(super) fn timeout_of(milliseconds: u32) -> Result<Option<Duration>, Status> 
 
 /// Keeps a guest from having calls without number on their way.
 pub(super) fn room_for_call(host: &Host) -> Result<(), Status> {
-    if host.calls.len() < host.vm.limits.calls { Ok(()) } else { Err(Status::InternalFailure) }
+    if host.calls.len() < host.vm.limits.calls {
+        Ok(())
+    } else {
+        Err(Status::InternalFailure)
+    }
 }
 
 /// The length is the body's, whatever the guest says.

@@ -39,19 +39,32 @@ pub(super) fn call(
 /// `DeclarePropertyArguments`: of its fields only `name` and `readonly` matter here, values being bytes.
 fn declare_property(caller: &mut Guest<'_>, (ptr, size): (u32, u32)) -> Outcome {
     let (memory, host) = split(caller)?;
-    let declared = protobuf::declared_property(bytes(memory, ptr, size)?).ok_or(Status::BadArgument)?;
-    let root = host.root_id().and_then(|id| host.contexts.roots.get_mut(&id)).ok_or(Status::BadArgument)?;
+    let declared =
+        protobuf::declared_property(bytes(memory, ptr, size)?).ok_or(Status::BadArgument)?;
+    let root = host
+        .root_id()
+        .and_then(|id| host.contexts.roots.get_mut(&id))
+        .ok_or(Status::BadArgument)?;
     if root.declared.contains_key(declared.name) || root.declared.len() >= MAX_DECLARED {
         return Err(Status::BadArgument.into());
     }
-    root.declared.insert(declared.name.to_vec(), declared.read_only);
+    root.declared
+        .insert(declared.name.to_vec(), declared.read_only);
     Ok(())
 }
 
 /// `SetEnvoyFilterStateArguments`: filter state under its plain path.
 fn set_envoy_filter_state(caller: &mut Guest<'_>, (ptr, size): (u32, u32)) -> Outcome {
     let (memory, host) = split(caller)?;
-    let (path, value) = protobuf::filter_state(bytes(memory, ptr, size)?).ok_or(Status::BadArgument)?;
-    let io = host.stream_mut().and_then(|stream| stream.io.as_deref_mut()).ok_or(Status::NotFound)?;
-    Ok(properties::write_state(&mut io.state, path.to_vec(), value)?)
+    let (path, value) =
+        protobuf::filter_state(bytes(memory, ptr, size)?).ok_or(Status::BadArgument)?;
+    let io = host
+        .stream_mut()
+        .and_then(|stream| stream.io.as_deref_mut())
+        .ok_or(Status::NotFound)?;
+    Ok(properties::write_state(
+        &mut io.state,
+        path.to_vec(),
+        value,
+    )?)
 }

@@ -49,7 +49,11 @@ pub(super) fn call(
     let timeout = timeout_of(timeout)?;
     let target = Box::new(address.resolve(memory, host, true)?);
     let (token, root) = (target.token, target.root);
-    host.push(Effect::GrpcCall { target, message, timeout })?;
+    host.push(Effect::GrpcCall {
+        target,
+        message,
+        timeout,
+    })?;
     begin(host, token, root);
     Ok(write_u32(memory, token_out, token)?)
 }
@@ -84,7 +88,13 @@ pub(super) fn stream(
 }
 
 /// `proxy_grpc_send`: on streams only.
-pub(super) fn send(caller: &mut Guest<'_>, token: u32, message: u32, message_size: u32, end_of_stream: u32) -> Outcome {
+pub(super) fn send(
+    caller: &mut Guest<'_>,
+    token: u32,
+    message: u32,
+    message_size: u32,
+    end_of_stream: u32,
+) -> Outcome {
     let (memory, host) = split(caller)?;
     let message = bytes(memory, message, message_size)?;
     if is_call(token) {
@@ -94,7 +104,11 @@ pub(super) fn send(caller: &mut Guest<'_>, token: u32, message: u32, message_siz
     if find(host, token)?.local_closed {
         return Err(Status::BadArgument.into());
     }
-    host.push(Effect::GrpcSend { token, message: Bytes::copy_from_slice(message), end_of_stream })?;
+    host.push(Effect::GrpcSend {
+        token,
+        message: Bytes::copy_from_slice(message),
+        end_of_stream,
+    })?;
     find(host, token)?.local_closed = end_of_stream;
     Ok(())
 }
@@ -130,11 +144,26 @@ impl Address {
             .ok_or(Status::ParseFailure)?;
         let service = name(bytes(memory, self.service.0, self.service.1)?)?;
         let method = name(bytes(memory, self.method.0, self.method.1)?)?;
-        let metadata = fields_of(&pairs::decode(bytes(memory, self.metadata.0, self.metadata.1)?))?;
+        let metadata = fields_of(&pairs::decode(bytes(
+            memory,
+            self.metadata.0,
+            self.metadata.1,
+        )?))?;
         let root = RootId(host.root_id().ok_or(Status::BadArgument)?);
         room_for_call(host)?;
-        let token = if call { host.calls.next_grpc_call() } else { host.calls.next_grpc_stream() };
-        Ok(GrpcTarget { root, token, cluster, service, method, metadata })
+        let token = if call {
+            host.calls.next_grpc_call()
+        } else {
+            host.calls.next_grpc_stream()
+        };
+        Ok(GrpcTarget {
+            root,
+            token,
+            cluster,
+            service,
+            method,
+            metadata,
+        })
     }
 }
 
@@ -148,13 +177,23 @@ fn name(bytes: &[u8]) -> Result<String, Status> {
 }
 
 fn begin(host: &mut Host, token: u32, root: RootId) {
-    host.calls.grpc.insert(token, GrpcCall { root: root.0, local_closed: false });
+    host.calls.grpc.insert(
+        token,
+        GrpcCall {
+            root: root.0,
+            local_closed: false,
+        },
+    );
 }
 
 /// A call of the current root: another plugin's token is not found.
 fn find(host: &mut Host, token: u32) -> Result<&mut GrpcCall, Status> {
     let root = host.root_id();
-    host.calls.grpc.get_mut(&token).filter(|call| Some(call.root) == root).ok_or(Status::NotFound)
+    host.calls
+        .grpc
+        .get_mut(&token)
+        .filter(|call| Some(call.root) == root)
+        .ok_or(Status::NotFound)
 }
 
 fn is_call(token: u32) -> bool {

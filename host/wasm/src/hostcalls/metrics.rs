@@ -7,7 +7,13 @@ use crate::shared::{Metric, MetricKind};
 use crate::status::{Outcome, Status};
 
 /// `proxy_define_metric`: the same kind and name is the same series, in all VMs of the scope.
-pub(super) fn define(caller: &mut Guest<'_>, kind: u32, name: u32, name_size: u32, id_out: u32) -> Outcome {
+pub(super) fn define(
+    caller: &mut Guest<'_>,
+    kind: u32,
+    name: u32,
+    name_size: u32,
+    id_out: u32,
+) -> Outcome {
     let kind = match kind {
         0 => MetricKind::Counter,
         1 => MetricKind::Gauge,
@@ -48,5 +54,8 @@ pub(super) fn get(caller: &mut Guest<'_>, id: u32, out: u32) -> Outcome {
 }
 
 fn find(host: &Host, id: u32) -> Result<&Metric, Status> {
-    host.metrics.get(&id).map(AsRef::as_ref).ok_or(Status::NotFound)
+    host.metrics
+        .get(&id)
+        .map(AsRef::as_ref)
+        .ok_or(Status::NotFound)
 }

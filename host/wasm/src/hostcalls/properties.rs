@@ -11,19 +11,40 @@ use crate::status::{Outcome, Status};
 const MAX_STATE: usize = 256 << 10;
 
 /// `proxy_get_property`
-pub(super) fn get(caller: &mut Guest<'_>, path: u32, path_size: u32, ptr_out: u32, size_out: u32) -> Outcome {
+pub(super) fn get(
+    caller: &mut Guest<'_>,
+    path: u32,
+    path_size: u32,
+    ptr_out: u32,
+    size_out: u32,
+) -> Outcome {
     deliver_from(caller, ptr_out, size_out, |memory, host, out| {
         property::get(host, bytes(memory, path, path_size)?, out)
     })
 }
 
 /// `proxy_set_property`: filter state under `wasm.` and the path, for all filters of the request.
-pub(super) fn set(caller: &mut Guest<'_>, path: u32, path_size: u32, value: u32, value_size: u32) -> Outcome {
+pub(super) fn set(
+    caller: &mut Guest<'_>,
+    path: u32,
+    path_size: u32,
+    value: u32,
+    value_size: u32,
+) -> Outcome {
     let (memory, host) = split(caller)?;
-    let (path, value) = (bytes(memory, path, path_size)?, bytes(memory, value, value_size)?);
-    let read_only = host.root().and_then(|root| root.declared.get(path).copied()).unwrap_or(false);
+    let (path, value) = (
+        bytes(memory, path, path_size)?,
+        bytes(memory, value, value_size)?,
+    );
+    let read_only = host
+        .root()
+        .and_then(|root| root.declared.get(path).copied())
+        .unwrap_or(false);
     let key = property::state_key(path);
-    let io = host.stream_mut().and_then(|stream| stream.io.as_deref_mut()).ok_or(Status::NotFound)?;
+    let io = host
+        .stream_mut()
+        .and_then(|stream| stream.io.as_deref_mut())
+        .ok_or(Status::NotFound)?;
     if read_only && io.state.contains_key(&key) {
         return Err(Status::BadArgument.into());
     }
@@ -31,8 +52,16 @@ pub(super) fn set(caller: &mut Guest<'_>, path: u32, path_size: u32, value: u32,
 }
 
 /// Sets filter state, within its bounds.
-pub(super) fn write_state(state: &mut crate::FilterState, key: Vec<u8>, value: &[u8]) -> Result<(), Status> {
-    let used: usize = state.iter().filter(|(other, _)| **other != key).map(|(key, value)| key.len() + value.len()).sum();
+pub(super) fn write_state(
+    state: &mut crate::FilterState,
+    key: Vec<u8>,
+    value: &[u8],
+) -> Result<(), Status> {
+    let used: usize = state
+        .iter()
+        .filter(|(other, _)| **other != key)
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
     if used + key.len() + value.len() > MAX_STATE {
         return Err(Status::InternalFailure);
     }

@@ -7,11 +7,19 @@ use crate::shared::locked;
 use crate::status::{Outcome, Status};
 
 /// `proxy_register_shared_queue`: the current root consumes from now on.
-pub(super) fn register(caller: &mut Guest<'_>, name: u32, name_size: u32, token_out: u32) -> Outcome {
+pub(super) fn register(
+    caller: &mut Guest<'_>,
+    name: u32,
+    name_size: u32,
+    token_out: u32,
+) -> Outcome {
     let (memory, host) = split(caller)?;
     let root = RootId(host.root_id().ok_or(Status::BadArgument)?);
     let name = bytes(memory, name, name_size)?;
-    let token = host.shared.queues.register(&host.scope, name, (host.id, root))?;
+    let token = host
+        .shared
+        .queues
+        .register(&host.scope, name, (host.id, root))?;
     Ok(write_u32(memory, token_out, token)?)
 }
 
@@ -25,17 +33,26 @@ pub(super) fn resolve(
     token_out: u32,
 ) -> Outcome {
     let (memory, host) = split(caller)?;
-    let (vm_id, name) = (bytes(memory, vm_id, vm_id_size)?, bytes(memory, name, name_size)?);
+    let (vm_id, name) = (
+        bytes(memory, vm_id, vm_id_size)?,
+        bytes(memory, name, name_size)?,
+    );
     let vm_id = std::str::from_utf8(vm_id).map_err(|_| Status::NotFound)?;
     let scope = host.scope.neighbour(vm_id).ok_or(Status::NotFound)?;
-    let token = locked(&scope.queue_names).get(name).copied().ok_or(Status::NotFound)?;
+    let token = locked(&scope.queue_names)
+        .get(name)
+        .copied()
+        .ok_or(Status::NotFound)?;
     Ok(write_u32(memory, token_out, token)?)
 }
 
 /// `proxy_enqueue_shared_queue`
 pub(super) fn enqueue(caller: &mut Guest<'_>, token: u32, item: u32, item_size: u32) -> Outcome {
     let (memory, host) = split(caller)?;
-    let (vm, root) = host.shared.queues.enqueue(&host.scope, token, bytes(memory, item, item_size)?)?;
+    let (vm, root) =
+        host.shared
+            .queues
+            .enqueue(&host.scope, token, bytes(memory, item, item_size)?)?;
     Ok(host.push(Effect::QueueReady { token, vm, root })?)
 }
 

@@ -40,7 +40,9 @@ pub(super) fn send_local_response(
     let reply = local_reply(code, details, body, &headers, grpc)?;
     let current = host.current;
     let entered = host.entered == current;
-    let Some(stream) = host.stream_mut() else { return Ok(()) };
+    let Some(stream) = host.stream_mut() else {
+        return Ok(());
+    };
     if stream.ending {
         host.log(3, b"a local reply from proxy_on_log, proxy_on_done or proxy_on_delete comes too late and is ignored");
         return Ok(());
@@ -56,20 +58,32 @@ pub(super) fn send_local_response(
     if entered {
         host.reply = Reply::Sent;
     }
-    host.effects.retain(|effect| !matches!(effect, Effect::Resume { context: resumed, .. } if *resumed == context));
+    host.effects.retain(
+        |effect| !matches!(effect, Effect::Resume { context: resumed, .. } if *resumed == context),
+    );
     // Not counted against the number of effects: a stream gets one at most, and it must not be lost.
     host.effects.push(Effect::LocalReply { context, reply });
     Ok(())
 }
 
-fn local_reply(code: u32, details: &[u8], body: &[u8], headers: &[Pair<'_>], grpc: u32) -> Result<LocalReply, Status> {
+fn local_reply(
+    code: u32,
+    details: &[u8],
+    body: &[u8],
+    headers: &[Pair<'_>],
+    grpc: u32,
+) -> Result<LocalReply, Status> {
     let status = u16::try_from(code)
         .ok()
         .filter(|code| (200..600).contains(code))
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or(Status::BadArgument)?;
     // `:status` comes from the code.
-    let fields: Vec<Pair<'_>> = headers.iter().copied().filter(|(name, _)| name.first() != Some(&b':')).collect();
+    let fields: Vec<Pair<'_>> = headers
+        .iter()
+        .copied()
+        .filter(|(name, _)| name.first() != Some(&b':'))
+        .collect();
     let mut headers = fields_of(&fields)?;
     for framing in [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION] {
         headers.remove(framing);
@@ -80,7 +94,13 @@ fn local_reply(code: u32, details: &[u8], body: &[u8], headers: &[Pair<'_>], grp
     let details = String::from_utf8_lossy(&details[..details.len().min(MAX_DETAILS)]);
     let details = details.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
     let grpc_status = (grpc <= 16).then_some(grpc);
-    Ok(LocalReply { status, headers, body: Bytes::copy_from_slice(body), details, grpc_status })
+    Ok(LocalReply {
+        status,
+        headers,
+        body: Bytes::copy_from_slice(body),
+        details,
+        grpc_status,
+    })
 }
 
 /// `proxy_continue_stream`
@@ -109,7 +129,9 @@ pub(super) fn continue_response(caller: &mut Guest<'_>) -> Outcome {
 /// Takes the request's maps and body away, whichever the direction, as Envoy does.
 fn resume(host: &mut Host, direction: Direction) -> Outcome {
     let context = ContextId(host.current);
-    let Some(stream) = host.stream_mut() else { return Ok(()) };
+    let Some(stream) = host.stream_mut() else {
+        return Ok(());
+    };
     stream.open.remove(Open::REQUEST);
     if stream.ending || stream.replied {
         return Ok(());
@@ -132,7 +154,9 @@ pub(super) fn close_stream(caller: &mut Guest<'_>, stream: u32) -> Outcome {
     let host = caller.data_mut();
     let context = ContextId(host.current);
     match host.stream() {
-        Some(stream) if !stream.ending => Ok(host.push(Effect::CloseStream { context, direction })?),
+        Some(stream) if !stream.ending => {
+            Ok(host.push(Effect::CloseStream { context, direction })?)
+        }
         _ => Ok(()),
     }
 }
@@ -154,19 +178,36 @@ mod tests {
     #[test]
     fn local_replies_are_checked() {
         for code in [0, 99, 100, 199, 600, 1000, 65_736, u32::MAX] {
-            assert_eq!(local_reply(code, b"", b"", &[], u32::MAX).err(), Some(Status::BadArgument), "{code}");
+            assert_eq!(
+                local_reply(code, b"", b"", &[], u32::MAX).err(),
+                Some(Status::BadArgument),
+                "{code}"
+            );
         }
         for name in [&b"x("[..], b"\"", b"a:b", b""] {
-            assert_eq!(local_reply(200, b"", b"", &[(name, b"v")], 0).err(), Some(Status::BadArgument), "{name:?}");
+            assert_eq!(
+                local_reply(200, b"", b"", &[(name, b"v")], 0).err(),
+                Some(Status::BadArgument),
+                "{name:?}"
+            );
         }
-        assert_eq!(local_reply(200, b"", b"", &[(b"a", b"x\r\ny: z")], 0).err(), Some(Status::BadArgument));
+        assert_eq!(
+            local_reply(200, b"", b"", &[(b"a", b"x\r\ny: z")], 0).err(),
+            Some(Status::BadArgument)
+        );
     }
 
     #[test]
     fn local_replies_are_framed_by_the_host() {
-        let headers: [Pair<'_>; 4] =
-            [(b"Content-Length", b"1000"), (b"transfer-encoding", b"chunked"), (b"X-A", b"1"), (b":status", b"200")];
-        let reply = local_reply(403, b"no such\nluck", b"denied", &headers, 7).ok().unwrap();
+        let headers: [Pair<'_>; 4] = [
+            (b"Content-Length", b"1000"),
+            (b"transfer-encoding", b"chunked"),
+            (b"X-A", b"1"),
+            (b":status", b"200"),
+        ];
+        let reply = local_reply(403, b"no such\nluck", b"denied", &headers, 7)
+            .ok()
+            .unwrap();
         assert_eq!(reply.status, StatusCode::FORBIDDEN);
         assert_eq!(reply.headers.len(), 2);
         assert_eq!(reply.headers["x-a"], "1");
@@ -175,7 +216,15 @@ mod tests {
         assert_eq!(reply.grpc_status, Some(7));
         let reply = local_reply(204, b"", b"", &[], 17).ok().unwrap();
         assert!(reply.headers.is_empty() && reply.grpc_status.is_none());
-        let reply = local_reply(200, b"", b"{}", &[(b"Content-Type", b"application/json")], u32::MAX).ok().unwrap();
+        let reply = local_reply(
+            200,
+            b"",
+            b"{}",
+            &[(b"Content-Type", b"application/json")],
+            u32::MAX,
+        )
+        .ok()
+        .unwrap();
         assert_eq!(reply.headers[CONTENT_TYPE], "application/json");
     }
 }

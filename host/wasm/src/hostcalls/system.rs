@@ -37,7 +37,10 @@ pub(super) fn set_tick_period(caller: &mut Guest<'_>, period: u32) -> Outcome {
     let root = RootId(host.root_id().ok_or(Status::BadArgument)?);
     let period = (period > 0).then(|| Duration::from_millis(u64::from(period)));
     // Only the last period counts, so a loop over this call costs one effect.
-    if let Some(Effect::SetTickPeriod { root: last, period: old }) = host.effects.last_mut()
+    if let Some(Effect::SetTickPeriod {
+        root: last,
+        period: old,
+    }) = host.effects.last_mut()
         && *last == root
     {
         *old = period;
@@ -85,6 +88,8 @@ pub(super) fn get_configuration(caller: &mut Guest<'_>, ptr_out: u32, size_out: 
 
 /// Nanoseconds since the epoch of Unix.
 pub(crate) fn realtime_nanoseconds() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

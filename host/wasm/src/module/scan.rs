@@ -39,7 +39,8 @@ impl Scan {
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import.map_err(invalid)?;
-                    self.imports.push((import.module.to_owned(), import.name.to_owned()));
+                    self.imports
+                        .push((import.module.to_owned(), import.name.to_owned()));
                 }
             }
             Payload::ExportSection(section) => {
@@ -51,9 +52,11 @@ impl Scan {
                 }
             }
             Payload::CustomSection(section) => {
-                let keep = section.data().len() <= MAX_SECTION && !section.name().starts_with(".debug");
+                let keep =
+                    section.data().len() <= MAX_SECTION && !section.name().starts_with(".debug");
                 if keep && section.name() != "name" {
-                    self.custom_sections.push((section.name().to_owned(), section.data().to_vec()));
+                    self.custom_sections
+                        .push((section.name().to_owned(), section.data().to_vec()));
                 }
             }
             _ => {}
@@ -62,7 +65,10 @@ impl Scan {
     }
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err wants"
+)]
 fn invalid(error: wasmparser::BinaryReaderError) -> LoadError {
     LoadError::Invalid(error.to_string())
 }

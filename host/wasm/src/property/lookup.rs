@@ -22,7 +22,13 @@ pub(super) fn request<'a>(host: &'a Host, io: &'a StreamIo, key: &[u8]) -> Optio
         b"duration" => return attributes.duration.map(duration),
         b"protocol" => return attributes.protocol.map(protocol),
         b"size" => return request_size(view, io),
-        b"total_size" => return Some(number(attributes.request_bytes.saturating_add(byte_size(view) as u64))),
+        b"total_size" => {
+            return Some(number(
+                attributes
+                    .request_bytes
+                    .saturating_add(byte_size(view) as u64),
+            ));
+        }
         _ => {}
     }
     let view = view?;
@@ -43,10 +49,15 @@ pub(super) fn request<'a>(host: &'a Host, io: &'a StreamIo, key: &[u8]) -> Optio
 
 /// `response.*`
 pub(super) fn response<'a>(host: &'a Host, io: &'a StreamIo, key: &[u8]) -> Option<Value<'a>> {
-    let (headers, trailers) = (host.view(MapType::ResponseHeaders), host.view(MapType::ResponseTrailers));
+    let (headers, trailers) = (
+        host.view(MapType::ResponseHeaders),
+        host.view(MapType::ResponseTrailers),
+    );
     let attributes = &io.attributes;
     match key {
-        b"code" => attributes.response_code.map(|code| Value::Int(i64::from(code.as_u16()))),
+        b"code" => attributes
+            .response_code
+            .map(|code| Value::Int(i64::from(code.as_u16()))),
         b"code_details" => attributes.response_code_details.as_deref().map(text),
         b"flags" => Some(number(attributes.response_flags)),
         b"grpc_status" => grpc_status(headers, trailers, attributes.response_code),
@@ -56,7 +67,9 @@ pub(super) fn response<'a>(host: &'a Host, io: &'a StreamIo, key: &[u8]) -> Opti
         b"size" => Some(number(attributes.response_bytes)),
         b"total_size" => {
             let heads = byte_size(headers) + byte_size(trailers);
-            Some(number(attributes.response_bytes.saturating_add(heads as u64)))
+            Some(number(
+                attributes.response_bytes.saturating_add(heads as u64),
+            ))
         }
         b"backend_latency" => attributes.backend_latency.map(duration),
         _ => None,
@@ -70,7 +83,9 @@ pub(super) fn connection<'a>(io: &'a StreamIo, key: &[u8]) -> Option<Value<'a>> 
     match key {
         b"id" => connection.id.map(Value::Uint),
         b"mtls" => Some(Value::Bool(connection.tls.as_ref().is_some_and(peer_shown))),
-        b"requested_server_name" => Some(text(connection.server_name.as_deref().unwrap_or_default())),
+        b"requested_server_name" => {
+            Some(text(connection.server_name.as_deref().unwrap_or_default()))
+        }
         b"termination_details" => connection.termination_details.as_deref().map(text),
         b"transport_failure_reason" => connection.transport_failure_reason.as_deref().map(text),
         _ => tls(connection.tls.as_ref()?, key),
@@ -107,7 +122,10 @@ pub(super) fn xds<'a>(io: &'a StreamIo, key: &[u8]) -> Option<Value<'a>> {
     let attributes = &io.attributes;
     let name = |name: &'a Option<std::sync::Arc<str>>| name.as_deref().map(text);
     match key {
-        b"node" => attributes.node_id.as_ref().map(|_| Value::Object(Object::Node)),
+        b"node" => attributes
+            .node_id
+            .as_ref()
+            .map(|_| Value::Object(Object::Node)),
         b"cluster_name" => name(&attributes.cluster_name),
         b"route_name" => name(&attributes.route_name),
         b"virtual_host_name" => name(&attributes.virtual_host_name),
@@ -116,7 +134,10 @@ pub(super) fn xds<'a>(io: &'a StreamIo, key: &[u8]) -> Option<Value<'a>> {
         b"listener_direction" => Some(Value::Int(0)),
         b"cluster_metadata" => attributes.cluster_name.as_ref().map(|_| Value::Metadata),
         b"route_metadata" => attributes.route_name.as_ref().map(|_| Value::Metadata),
-        b"virtual_host_metadata" => attributes.virtual_host_name.as_ref().map(|_| Value::Metadata),
+        b"virtual_host_metadata" => attributes
+            .virtual_host_name
+            .as_ref()
+            .map(|_| Value::Metadata),
         b"listener_metadata" => attributes.listener_name.as_ref().map(|_| Value::Metadata),
         b"upstream_host_metadata" => attributes.upstream.as_ref().map(|_| Value::Metadata),
         _ => None,
@@ -149,14 +170,26 @@ fn tls<'a>(tls: &'a TlsAttributes, key: &[u8]) -> Option<Value<'a>> {
 /// `content-length` while the head can be read; one that is no number is nothing at all.
 fn request_size<'a>(view: Option<View<'a>>, io: &StreamIo) -> Option<Value<'a>> {
     match view.and_then(|view| view.get(b"content-length")) {
-        Some(length) => std::str::from_utf8(length).ok()?.trim().parse().ok().map(Value::Int),
+        Some(length) => std::str::from_utf8(length)
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+            .map(Value::Int),
         None => Some(number(io.attributes.request_bytes)),
     }
 }
 
 /// From trailers or headers, else what gRPC makes of the HTTP status.
-fn grpc_status<'a>(headers: Option<View<'_>>, trailers: Option<View<'_>>, code: Option<StatusCode>) -> Option<Value<'a>> {
-    let said = [trailers, headers].into_iter().flatten().find_map(|view| view.get(b"grpc-status"));
+fn grpc_status<'a>(
+    headers: Option<View<'_>>,
+    trailers: Option<View<'_>>,
+    code: Option<StatusCode>,
+) -> Option<Value<'a>> {
+    let said = [trailers, headers]
+        .into_iter()
+        .flatten()
+        .find_map(|view| view.get(b"grpc-status"));
     if let Some(said) = said {
         return std::str::from_utf8(said).ok()?.parse().ok().map(Value::Int);
     }
@@ -212,5 +245,8 @@ fn duration<'a>(duration: Duration) -> Value<'a> {
 }
 
 fn timestamp<'a>(time: SystemTime) -> Value<'a> {
-    duration(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+    duration(
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default(),
+    )
 }

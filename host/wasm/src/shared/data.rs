@@ -26,7 +26,9 @@ struct Entry {
 
 impl Data {
     pub(super) fn get(&self, key: &[u8]) -> Option<(Bytes, u32)> {
-        locked(self.shard(key)).get(key).map(|entry| (entry.value.clone(), entry.cas))
+        locked(self.shard(key))
+            .get(key)
+            .map(|entry| (entry.value.clone(), entry.cas))
     }
 
     /// As in proxy-wasm-cpp-host: a new key takes any `cas`, an old one its own or 0. `resize` accounts for the bytes.
@@ -48,7 +50,13 @@ impl Data {
             }
             None => {
                 resize(0, key.len() + value.len() + OVERHEAD)?;
-                shard.insert(key.into(), Entry { value: Bytes::copy_from_slice(value), cas: 1 });
+                shard.insert(
+                    key.into(),
+                    Entry {
+                        value: Bytes::copy_from_slice(value),
+                        cas: 1,
+                    },
+                );
                 Ok(())
             }
         }

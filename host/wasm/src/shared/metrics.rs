@@ -9,7 +9,8 @@ use crate::status::Status;
 
 /// Upper bounds of histogram buckets, Envoy's default ones; a last bucket takes the rest.
 const BOUNDS: [u64; 18] = [
-    1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000,
+    1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 600_000,
+    1_800_000, 3_600_000,
 ];
 
 /// Longest name of a metric.
@@ -109,18 +110,30 @@ impl Metrics {
             MetricKind::Gauge => Cell::Gauge(AtomicU64::new(0)),
             MetricKind::Histogram => Cell::Histogram(Box::default()),
         };
-        let metric = Arc::new(Metric { id: (index << 2) | kind as u32, cell });
+        let metric = Arc::new(Metric {
+            id: (index << 2) | kind as u32,
+            cell,
+        });
         series.insert(key, Arc::clone(&metric));
         Ok(metric)
     }
 
-    pub(super) fn sample(&self, namespace: &Arc<str>, scope: &str, samples: &mut Vec<MetricSample>) {
-        samples.extend(locked(&self.series).iter().map(|((_, name), metric)| MetricSample {
-            namespace: Arc::clone(namespace),
-            scope: scope.to_owned(),
-            name: name.to_string(),
-            value: metric.value(),
-        }));
+    pub(super) fn sample(
+        &self,
+        namespace: &Arc<str>,
+        scope: &str,
+        samples: &mut Vec<MetricSample>,
+    ) {
+        samples.extend(
+            locked(&self.series)
+                .iter()
+                .map(|((_, name), metric)| MetricSample {
+                    namespace: Arc::clone(namespace),
+                    scope: scope.to_owned(),
+                    name: name.to_string(),
+                    value: metric.value(),
+                }),
+        );
     }
 }
 
@@ -131,7 +144,10 @@ impl Metric {
     pub(crate) fn increment(&self, offset: i64) -> Result<(), Status> {
         match &self.cell {
             Cell::Counter(cell) => {
-                let offset = u64::try_from(offset).ok().filter(|offset| *offset > 0).ok_or(Status::BadArgument)?;
+                let offset = u64::try_from(offset)
+                    .ok()
+                    .filter(|offset| *offset > 0)
+                    .ok_or(Status::BadArgument)?;
                 cell.fetch_add(offset, Ordering::Relaxed);
             }
             Cell::Gauge(cell) => {

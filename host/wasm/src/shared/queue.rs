@@ -34,7 +34,12 @@ struct State {
 
 impl Queues {
     /// `register_shared_queue`: makes the queue, or moves its consumer and keeps its data.
-    pub(crate) fn register(&self, scope: &Arc<Scope>, name: &[u8], consumer: (VmId, RootId)) -> Result<u32, Status> {
+    pub(crate) fn register(
+        &self,
+        scope: &Arc<Scope>,
+        name: &[u8],
+        consumer: (VmId, RootId),
+    ) -> Result<u32, Status> {
         let mut names = locked(&scope.queue_names);
         if let Some(token) = names.get(name)
             && let Some(queue) = self.find(*token)
@@ -46,21 +51,38 @@ impl Queues {
             return Err(Status::InternalFailure);
         }
         let mut last = locked(&self.last);
-        let mut by_token = self.by_token.write().unwrap_or_else(PoisonError::into_inner);
+        let mut by_token = self
+            .by_token
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         // 0 is no token; after four thousand million queues numbers come round again.
         let mut token = last.wrapping_add(1).max(1);
         while by_token.contains_key(&token) {
             token = token.wrapping_add(1).max(1);
         }
         *last = token;
-        let state = Mutex::new(State { items: VecDeque::new(), consumer });
-        by_token.insert(token, Arc::new(Queue { scope: Arc::clone(scope), state }));
+        let state = Mutex::new(State {
+            items: VecDeque::new(),
+            consumer,
+        });
+        by_token.insert(
+            token,
+            Arc::new(Queue {
+                scope: Arc::clone(scope),
+                state,
+            }),
+        );
         names.insert(name.into(), token);
         Ok(token)
     }
 
     /// `enqueue_shared_queue`: the consumer to tell.
-    pub(crate) fn enqueue(&self, from: &Scope, token: u32, item: &[u8]) -> Result<(VmId, RootId), Status> {
+    pub(crate) fn enqueue(
+        &self,
+        from: &Scope,
+        token: u32,
+        item: &[u8],
+    ) -> Result<(VmId, RootId), Status> {
         let queue = self.find_near(from, token)?;
         let mut state = locked(&queue.state);
         if state.items.len() >= MAX_ITEMS {
@@ -74,13 +96,19 @@ impl Queues {
     /// `dequeue_shared_queue`
     pub(crate) fn dequeue(&self, from: &Scope, token: u32) -> Result<Bytes, Status> {
         let queue = self.find_near(from, token)?;
-        let item = locked(&queue.state).items.pop_front().ok_or(Status::Empty)?;
+        let item = locked(&queue.state)
+            .items
+            .pop_front()
+            .ok_or(Status::Empty)?;
         queue.scope.resize(item.len() + OVERHEAD, 0)?;
         Ok(item)
     }
 
     pub(super) fn remove_all(&self, tokens: impl Iterator<Item = u32>) {
-        let mut by_token = self.by_token.write().unwrap_or_else(PoisonError::into_inner);
+        let mut by_token = self
+            .by_token
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         for token in tokens {
             by_token.remove(&token);
         }
@@ -88,10 +116,16 @@ impl Queues {
 
     /// A token is a small number that anyone can guess: another namespace's is not found.
     fn find_near(&self, from: &Scope, token: u32) -> Result<Arc<Queue>, Status> {
-        self.find(token).filter(|queue| queue.scope.is_near(from)).ok_or(Status::NotFound)
+        self.find(token)
+            .filter(|queue| queue.scope.is_near(from))
+            .ok_or(Status::NotFound)
     }
 
     fn find(&self, token: u32) -> Option<Arc<Queue>> {
-        self.by_token.read().unwrap_or_else(PoisonError::into_inner).get(&token).cloned()
+        self.by_token
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&token)
+            .cloned()
     }
 }

@@ -22,13 +22,32 @@ fn scopes_follow_namespace_and_vm_id_or_filter() {
     let shared = Shared::new();
     let one = shared.scope(&vm("a", "", "f"));
     one.set_data(b"k", b"v", 0).unwrap();
-    assert!(shared.scope(&vm("a", "", "f")).get_data(b"k").is_some(), "same filter");
-    assert!(shared.scope(&vm("a", "", "g")).get_data(b"k").is_none(), "other filter");
-    assert!(shared.scope(&vm("a", "f", "g")).get_data(b"k").is_none(), "a vm.id is not a filter's name");
-    assert!(shared.scope(&vm("b", "", "f")).get_data(b"k").is_none(), "other namespace");
+    assert!(
+        shared.scope(&vm("a", "", "f")).get_data(b"k").is_some(),
+        "same filter"
+    );
+    assert!(
+        shared.scope(&vm("a", "", "g")).get_data(b"k").is_none(),
+        "other filter"
+    );
+    assert!(
+        shared.scope(&vm("a", "f", "g")).get_data(b"k").is_none(),
+        "a vm.id is not a filter's name"
+    );
+    assert!(
+        shared.scope(&vm("b", "", "f")).get_data(b"k").is_none(),
+        "other namespace"
+    );
     let team = shared.scope(&vm("a", "team", "f"));
     team.set_data(b"k", b"w", 0).unwrap();
-    assert_eq!(shared.scope(&vm("a", "team", "g")).get_data(b"k").unwrap().0, "w");
+    assert_eq!(
+        shared
+            .scope(&vm("a", "team", "g"))
+            .get_data(b"k")
+            .unwrap()
+            .0,
+        "w"
+    );
 }
 
 #[test]
@@ -39,7 +58,10 @@ fn compare_and_swap() {
     let (value, cas) = scope.get_data(b"k").unwrap();
     assert_eq!(value, "1");
     assert_ne!(cas, 0);
-    assert_eq!(scope.set_data(b"k", b"2", cas + 1), Err(Status::CasMismatch));
+    assert_eq!(
+        scope.set_data(b"k", b"2", cas + 1),
+        Err(Status::CasMismatch)
+    );
     scope.set_data(b"k", b"2", cas).unwrap();
     assert_eq!(scope.set_data(b"k", b"3", cas), Err(Status::CasMismatch));
     scope.set_data(b"k", b"4", 0).unwrap();
@@ -56,8 +78,15 @@ fn concurrent_increments_are_not_lost() {
                 for _ in 0..250 {
                     loop {
                         let (value, cas) = scope.get_data(b"n").unwrap();
-                        let next = String::from_utf8(value.to_vec()).unwrap().parse::<u32>().unwrap() + 1;
-                        if scope.set_data(b"n", next.to_string().as_bytes(), cas).is_ok() {
+                        let next = String::from_utf8(value.to_vec())
+                            .unwrap()
+                            .parse::<u32>()
+                            .unwrap()
+                            + 1;
+                        if scope
+                            .set_data(b"n", next.to_string().as_bytes(), cas)
+                            .is_ok()
+                        {
                             break;
                         }
                     }
@@ -74,8 +103,14 @@ fn a_namespace_has_a_cap_and_gets_its_bytes_back() {
     let scope = shared.scope(&vm("a", "", "f"));
     let value = vec![0; NAMESPACE_BYTES / 2];
     scope.set_data(b"1", &value, 0).unwrap();
-    assert_eq!(scope.set_data(b"2", &value, 0), Err(Status::InternalFailure));
-    shared.scope(&vm("b", "", "f")).set_data(b"2", &value, 0).unwrap();
+    assert_eq!(
+        scope.set_data(b"2", &value, 0),
+        Err(Status::InternalFailure)
+    );
+    shared
+        .scope(&vm("b", "", "f"))
+        .set_data(b"2", &value, 0)
+        .unwrap();
     scope.set_data(b"1", b"", 0).unwrap();
     scope.set_data(b"2", &value, 0).unwrap();
     assert!(shared.bytes("a") > NAMESPACE_BYTES / 2);
@@ -88,15 +123,26 @@ fn a_namespace_has_a_cap_and_gets_its_bytes_back() {
 #[test]
 fn queues() {
     let shared = Shared::new();
-    let (a, b) = (shared.scope(&vm("a", "", "f")), shared.scope(&vm("b", "", "f")));
+    let (a, b) = (
+        shared.scope(&vm("a", "", "f")),
+        shared.scope(&vm("b", "", "f")),
+    );
     let (one, two) = ((VmId(1), RootId(1)), (VmId(2), RootId(9)));
     let token = shared.queues.register(&a, b"q", one).unwrap();
     assert_ne!(token, 0);
     assert_eq!(shared.queues.dequeue(&a, token), Err(Status::Empty));
     assert_eq!(shared.queues.enqueue(&a, token, b"x"), Ok(one));
-    assert_eq!(shared.queues.register(&a, b"q", two), Ok(token), "moves the consumer, keeps the data");
+    assert_eq!(
+        shared.queues.register(&a, b"q", two),
+        Ok(token),
+        "moves the consumer, keeps the data"
+    );
     assert_eq!(shared.queues.enqueue(&a, token, b"y"), Ok(two));
-    assert_eq!(shared.queues.enqueue(&b, token, b"z"), Err(Status::NotFound), "not across namespaces");
+    assert_eq!(
+        shared.queues.enqueue(&b, token, b"z"),
+        Err(Status::NotFound),
+        "not across namespaces"
+    );
     assert_eq!(shared.queues.dequeue(&b, token), Err(Status::NotFound));
     assert_eq!(shared.queues.dequeue(&a, token).unwrap(), "x");
     assert_eq!(shared.queues.dequeue(&a, token).unwrap(), "y");
@@ -111,11 +157,19 @@ fn queues() {
 fn queues_are_capped() {
     let shared = Shared::new();
     let scope = shared.scope(&vm("a", "", "f"));
-    let token = shared.queues.register(&scope, b"q", (VmId(1), RootId(1))).unwrap();
+    let token = shared
+        .queues
+        .register(&scope, b"q", (VmId(1), RootId(1)))
+        .unwrap();
     let big = vec![0; NAMESPACE_BYTES / 4];
     let refused = (0..10).find(|_| shared.queues.enqueue(&scope, token, &big).is_err());
     assert_eq!(refused, Some(3));
-    let refused = (0..2_000_u32).find(|n| shared.queues.register(&scope, &n.to_le_bytes(), (VmId(1), RootId(1))).is_err());
+    let refused = (0..2_000_u32).find(|n| {
+        shared
+            .queues
+            .register(&scope, &n.to_le_bytes(), (VmId(1), RootId(1)))
+            .is_err()
+    });
     assert_eq!(refused, Some(999));
 }
 
@@ -127,8 +181,16 @@ fn metrics() {
     let gauge = scope.define_metric(MetricKind::Gauge, "g").unwrap();
     let histogram = scope.define_metric(MetricKind::Histogram, "h").unwrap();
     assert_eq!([counter.id & 3, gauge.id & 3, histogram.id & 3], [0, 1, 2]);
-    assert_eq!(scope.define_metric(MetricKind::Counter, "c").unwrap().id, counter.id, "same name, same series");
-    assert_ne!(scope.define_metric(MetricKind::Gauge, "c").unwrap().id, counter.id, "another kind is another series");
+    assert_eq!(
+        scope.define_metric(MetricKind::Counter, "c").unwrap().id,
+        counter.id,
+        "same name, same series"
+    );
+    assert_ne!(
+        scope.define_metric(MetricKind::Gauge, "c").unwrap().id,
+        counter.id,
+        "another kind is another series"
+    );
     counter.increment(3).unwrap();
     counter.record(4);
     assert_eq!(counter.increment(0), Err(Status::BadArgument));
@@ -145,7 +207,9 @@ fn metrics() {
     assert_eq!(names, ["c", "c", "g", "h"]);
     assert_eq!(samples[0].value, MetricValue::Counter(7));
     assert_eq!(samples[2].value, MetricValue::Gauge(-2));
-    let MetricValue::Histogram(histogram) = &samples[3].value else { panic!("{samples:?}") };
+    let MetricValue::Histogram(histogram) = &samples[3].value else {
+        panic!("{samples:?}")
+    };
     assert_eq!((histogram.count, histogram.sum), (5, 3_600_009));
     assert_eq!(histogram.buckets[..2], [(1, 2), (5, 4)]);
     assert_eq!(histogram.buckets.last(), Some(&(3_600_000, 4)));
@@ -156,13 +220,30 @@ fn series_are_capped_per_namespace() {
     let shared = Shared::new();
     let scope = shared.scope(&vm("a", "", "f"));
     for n in 0..NAMESPACE_SERIES {
-        scope.define_metric(MetricKind::Gauge, &n.to_string()).unwrap();
+        scope
+            .define_metric(MetricKind::Gauge, &n.to_string())
+            .unwrap();
     }
     assert!(scope.define_metric(MetricKind::Gauge, "one more").is_err());
     assert!(scope.define_metric(MetricKind::Gauge, "0").is_ok());
-    assert!(shared.scope(&vm("a", "", "g")).define_metric(MetricKind::Gauge, "x").is_err());
-    assert!(shared.scope(&vm("b", "", "f")).define_metric(MetricKind::Gauge, "x").is_ok());
+    assert!(
+        shared
+            .scope(&vm("a", "", "g"))
+            .define_metric(MetricKind::Gauge, "x")
+            .is_err()
+    );
+    assert!(
+        shared
+            .scope(&vm("b", "", "f"))
+            .define_metric(MetricKind::Gauge, "x")
+            .is_ok()
+    );
     drop(scope);
     shared.retain(|namespace, scope| (namespace, scope) == ("a", "g"));
-    assert!(shared.scope(&vm("a", "", "g")).define_metric(MetricKind::Gauge, "x").is_ok());
+    assert!(
+        shared
+            .scope(&vm("a", "", "g"))
+            .define_metric(MetricKind::Gauge, "x")
+            .is_ok()
+    );
 }

@@ -11,39 +11,69 @@ use crate::host::{Callout, Host};
 
 impl Vm {
     /// The answer to an [`Effect::HttpCall`](crate::Effect::HttpCall). One whose root is gone is dropped.
-    pub fn on_http_call_response(&mut self, token: u32, response: HttpCallResponse) -> Result<(), Failure> {
+    pub fn on_http_call_response(
+        &mut self,
+        token: u32,
+        response: HttpCallResponse,
+    ) -> Result<(), Failure> {
         self.check_alive()?;
-        let Some(root) = self.store.data_mut().calls.http.remove(&token) else { return Ok(()) };
+        let Some(root) = self.store.data_mut().calls.http.remove(&token) else {
+            return Ok(());
+        };
         // `:status` counts too.
         let headers = count(response.head.headers.len() + 1);
         let (body, trailers) = (count(response.body.len()), count(response.trailers.len()));
         self.with_callout(root, Callout::Http(response), |exports, store| {
-            call(exports.http_call_response.as_ref(), store, (root, token, headers, body, trailers))
+            call(
+                exports.http_call_response.as_ref(),
+                store,
+                (root, token, headers, body, trailers),
+            )
         })
     }
 
     /// The tick that a root asked for.
     pub fn on_tick(&mut self, root: RootId) -> Result<(), Failure> {
-        self.on_root(root, |exports, store| call(exports.tick.as_ref(), store, root.0))
+        self.on_root(root, |exports, store| {
+            call(exports.tick.as_ref(), store, root.0)
+        })
     }
 
     /// Something lies in a queue that this root registered.
     pub fn on_queue_ready(&mut self, root: RootId, token: u32) -> Result<(), Failure> {
-        self.on_root(root, |exports, store| call(exports.queue_ready.as_ref(), store, (root.0, token)))
+        self.on_root(root, |exports, store| {
+            call(exports.queue_ready.as_ref(), store, (root.0, token))
+        })
     }
 
     /// Initial metadata of a gRPC stream.
-    pub fn on_grpc_initial_metadata(&mut self, token: u32, metadata: HeaderMap) -> Result<(), Failure> {
-        let Some(root) = self.grpc_root(token)? else { return Ok(()) };
+    pub fn on_grpc_initial_metadata(
+        &mut self,
+        token: u32,
+        metadata: HeaderMap,
+    ) -> Result<(), Failure> {
+        let Some(root) = self.grpc_root(token)? else {
+            return Ok(());
+        };
         let n = count(metadata.len());
-        self.with_callout(root, Callout::GrpcInitialMetadata(metadata), |exports, store| {
-            call(exports.grpc_receive_initial_metadata.as_ref(), store, (root, token, n))
-        })
+        self.with_callout(
+            root,
+            Callout::GrpcInitialMetadata(metadata),
+            |exports, store| {
+                call(
+                    exports.grpc_receive_initial_metadata.as_ref(),
+                    store,
+                    (root, token, n),
+                )
+            },
+        )
     }
 
     /// A message, not framed. It ends a call; a stream goes on.
     pub fn on_grpc_receive(&mut self, token: u32, message: Bytes) -> Result<(), Failure> {
-        let Some(root) = self.grpc_root(token)? else { return Ok(()) };
+        let Some(root) = self.grpc_root(token)? else {
+            return Ok(());
+        };
         let size = count(message.len());
         if token % 2 == 1 {
             self.store.data_mut().calls.grpc.remove(&token);
@@ -54,17 +84,38 @@ impl Vm {
     }
 
     /// Trailing metadata of a gRPC stream.
-    pub fn on_grpc_trailing_metadata(&mut self, token: u32, metadata: HeaderMap) -> Result<(), Failure> {
-        let Some(root) = self.grpc_root(token)? else { return Ok(()) };
+    pub fn on_grpc_trailing_metadata(
+        &mut self,
+        token: u32,
+        metadata: HeaderMap,
+    ) -> Result<(), Failure> {
+        let Some(root) = self.grpc_root(token)? else {
+            return Ok(());
+        };
         let n = count(metadata.len());
-        self.with_callout(root, Callout::GrpcTrailingMetadata(metadata), |exports, store| {
-            call(exports.grpc_receive_trailing_metadata.as_ref(), store, (root, token, n))
-        })
+        self.with_callout(
+            root,
+            Callout::GrpcTrailingMetadata(metadata),
+            |exports, store| {
+                call(
+                    exports.grpc_receive_trailing_metadata.as_ref(),
+                    store,
+                    (root, token, n),
+                )
+            },
+        )
     }
 
     /// The end of a gRPC call that failed, or of a stream. The guest reads status and message with `proxy_get_status`.
-    pub fn on_grpc_close(&mut self, token: u32, status: u32, message: String) -> Result<(), Failure> {
-        let Some(root) = self.grpc_root(token)? else { return Ok(()) };
+    pub fn on_grpc_close(
+        &mut self,
+        token: u32,
+        status: u32,
+        message: String,
+    ) -> Result<(), Failure> {
+        let Some(root) = self.grpc_root(token)? else {
+            return Ok(());
+        };
         let host = self.store.data_mut();
         host.calls.grpc.remove(&token);
         if let Some(root) = host.contexts.roots.get_mut(&root) {
@@ -81,7 +132,13 @@ impl Vm {
 
     fn grpc_root(&self, token: u32) -> Result<Option<u32>, Failure> {
         self.check_alive()?;
-        Ok(self.store.data().calls.grpc.get(&token).map(|call| call.root))
+        Ok(self
+            .store
+            .data()
+            .calls
+            .grpc
+            .get(&token)
+            .map(|call| call.root))
     }
 
     fn with_callout(

@@ -36,7 +36,14 @@ impl Vm {
     /// the root is gone; else [`Effect::RootDone`] will tell. Delete its streams first.
     pub fn remove_root(&mut self, root: RootId) -> Result<bool, Failure> {
         let id = root.0;
-        match self.store.data().contexts.roots.get(&id).map(|root| root.life) {
+        match self
+            .store
+            .data()
+            .contexts
+            .roots
+            .get(&id)
+            .map(|root| root.life)
+        {
             None => return Ok(true),
             Some(Life::Leaving | Life::Done) => return Ok(false),
             Some(Life::Alive) => {}
@@ -67,7 +74,12 @@ impl Vm {
 
     /// The plugin behind a root.
     pub fn plugin(&self, root: RootId) -> Option<&Arc<PluginConfig>> {
-        self.store.data().contexts.roots.get(&root.0).map(|root| &root.plugin)
+        self.store
+            .data()
+            .contexts
+            .roots
+            .get(&root.0)
+            .map(|root| &root.plugin)
     }
 
     /// All roots.
@@ -79,14 +91,24 @@ impl Vm {
         let limit = self.limit();
         let host = self.store.data();
         let vm_size = size(host.vm.vm_config.len());
-        let plugin_size = host.contexts.roots.get(&id).map_or(0, |root| size(root.plugin.config.len()));
+        let plugin_size = host
+            .contexts
+            .roots
+            .get(&id)
+            .map_or(0, |root| size(root.plugin.config.len()));
         let step = |name: &str, result: Result<u32, Failure>, vm: &Self| match result {
-            Ok(0) => Err(Failure::Configure { message: refusal(name, vm.store.data().log.last_error()).into() }),
+            Ok(0) => Err(Failure::Configure {
+                message: refusal(name, vm.store.data().log.last_error()).into(),
+            }),
             Ok(_) => Ok(()),
-            Err(Failure::Trap { message }) => Err(Failure::Configure { message: format!("trap in {name}: {message}").into() }),
+            Err(Failure::Trap { message }) => Err(Failure::Configure {
+                message: format!("trap in {name}: {message}").into(),
+            }),
             Err(other) => Err(other),
         };
-        let created = self.enter(id, limit, |exports, store| call(exports.context_create.as_ref(), store, (id, 0)));
+        let created = self.enter(id, limit, |exports, store| {
+            call(exports.context_create.as_ref(), store, (id, 0))
+        });
         step("proxy_on_context_create", created.map(|()| 1), self)?;
         let started = self.enter(id, limit, |exports, store| match &exports.vm_start {
             Some(vm_start) => vm_start.call(store, (id, vm_size)),
@@ -114,13 +136,18 @@ impl Vm {
         for id in finished {
             // A trap here kills the VM, which the next call tells.
             let _ = self.delete_root(id);
-            self.store.data_mut().effects.push(Effect::RootDone { root: RootId(id) });
+            self.store
+                .data_mut()
+                .effects
+                .push(Effect::RootDone { root: RootId(id) });
         }
     }
 
     fn delete_root(&mut self, id: u32) -> Result<(), Failure> {
         let limit = self.limit();
-        let deleted = self.enter(id, limit, |exports, store| call(exports.delete.as_ref(), store, id));
+        let deleted = self.enter(id, limit, |exports, store| {
+            call(exports.delete.as_ref(), store, id)
+        });
         self.drop_root(id);
         deleted
     }

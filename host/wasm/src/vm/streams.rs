@@ -28,7 +28,9 @@ impl Vm {
         host.contexts.streams.insert(id, Stream::new(root.0));
         self.served = true;
         let limit = self.call_timeout();
-        let created = self.enter(id, limit, |exports, store| call(exports.context_create.as_ref(), store, (id, root.0)));
+        let created = self.enter(id, limit, |exports, store| {
+            call(exports.context_create.as_ref(), store, (id, root.0))
+        });
         match created {
             Ok(()) => Ok(ContextId(id)),
             Err(failure) => {
@@ -57,7 +59,13 @@ impl Vm {
 
     /// All stream contexts: those of a dead VM share its fate.
     pub fn streams(&self) -> impl Iterator<Item = ContextId> {
-        self.store.data().contexts.streams.keys().copied().map(ContextId)
+        self.store
+            .data()
+            .contexts
+            .streams
+            .keys()
+            .copied()
+            .map(ContextId)
     }
 
     /// Calls a callback. Absent ones continue at once.
@@ -73,11 +81,20 @@ impl Vm {
             return Ok(Action::Continue);
         }
         let limit = self.call_timeout();
-        let value = self.enter(id, limit, |exports, store| exports.call(store, callback, id, n))?;
+        let value = self.enter(id, limit, |exports, store| {
+            exports.call(store, callback, id, n)
+        })?;
         let host = self.store.data_mut();
         let reply = host.reply;
-        let Some(stream) = host.contexts.streams.get_mut(&id) else { return Ok(Action::Continue) };
-        let wait = value == 1 && host.contexts.roots.get(&stream.root).is_some_and(|root| root.plugin.headers_wait_for_body);
+        let Some(stream) = host.contexts.streams.get_mut(&id) else {
+            return Ok(Action::Continue);
+        };
+        let wait = value == 1
+            && host
+                .contexts
+                .roots
+                .get(&stream.root)
+                .is_some_and(|root| root.plugin.headers_wait_for_body);
         let action = match reply {
             // The answer that is under way must not wait for one that will not come.
             Reply::Ignored => Action::Continue,
@@ -90,13 +107,17 @@ impl Vm {
     /// Ends a context: `proxy_on_delete`, after [`Callback::Log`] and [`Callback::Done`]. Gives back what was attached.
     pub fn delete_stream(&mut self, context: ContextId) -> Result<Option<Box<StreamIo>>, Failure> {
         let id = context.0;
-        let Some(stream) = self.stream_mut(context) else { return Ok(None) };
+        let Some(stream) = self.stream_mut(context) else {
+            return Ok(None);
+        };
         stream.ending = true;
         let deleted = if self.is_dead() {
             Ok(())
         } else {
             let limit = self.call_timeout();
-            self.enter(id, limit, |exports, store| call(exports.delete.as_ref(), store, id))
+            self.enter(id, limit, |exports, store| {
+                call(exports.delete.as_ref(), store, id)
+            })
         };
         let stream = self.store.data_mut().contexts.streams.remove(&id);
         deleted.map(|()| stream.and_then(|stream| stream.io))
@@ -113,7 +134,9 @@ impl Vm {
 
 /// Makes available what the callback is about; the number of headers or bytes it is told.
 fn open(stream: &mut Stream, callback: Callback) -> u32 {
-    let Some(io) = stream.io.as_deref() else { return 0 };
+    let Some(io) = stream.io.as_deref() else {
+        return 0;
+    };
     let count = match callback {
         Callback::RequestHeaders { end_of_stream } => {
             stream.open.insert(Open::REQUEST_HEADERS);
@@ -132,7 +155,9 @@ fn open(stream: &mut Stream, callback: Callback) -> u32 {
         Callback::ResponseHeaders { end_of_stream } => {
             stream.open.insert(Open::RESPONSE_HEADERS);
             stream.end_of_stream = end_of_stream;
-            io.response.as_ref().map_or(0, |head| View::Response(head, io.missing).len())
+            io.response
+                .as_ref()
+                .map_or(0, |head| View::Response(head, io.missing).len())
         }
         Callback::ResponseBody { end_of_stream } => {
             stream.open.insert(Open::RESPONSE_BODY);
@@ -141,7 +166,9 @@ fn open(stream: &mut Stream, callback: Callback) -> u32 {
         }
         Callback::ResponseTrailers => {
             stream.open.insert(Open::RESPONSE_TRAILERS);
-            io.response_trailers.as_ref().map_or(0, http::HeaderMap::len)
+            io.response_trailers
+                .as_ref()
+                .map_or(0, http::HeaderMap::len)
         }
         Callback::Log => {
             stream.logging = true;

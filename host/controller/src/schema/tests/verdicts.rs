@@ -1,24 +1,45 @@
-//! temporary
-use serde_json::{Value, json};
+//! The verdicts of a kube-apiserver's own code on objects of our kinds, recorded by `crds/verdicts/record`:
+//! what it refuses and why, what it admits with which defaults, and the fields it warns of.
+
+use serde::Deserialize;
+use serde_json::Value;
+
 use crate::schema::admit;
 
-#[test]
-#[ignore = "temporary"]
-fn run() {
-    let text = std::fs::read_to_string(std::env::var("VERDICTS_IN").unwrap()).unwrap();
-    let mut out = String::new();
-    for line in text.lines() {
-        let mut object: Value = serde_json::from_str(line).unwrap();
-        let admission = admit(&mut object);
-        let errors: Vec<_> = admission.errors.iter().map(ToString::to_string).collect();
-        out.push_str(&json!({"errors": errors, "object": object, "unknown": admission.warnings}).to_string());
-        out.push('\n');
-    }
-    std::fs::write(std::env::var("VERDICTS_OUT").unwrap(), out).unwrap();
+#[derive(Deserialize)]
+struct Recorded {
+    given: Value,
+    errors: Vec<String>,
+    unknown: Vec<String>,
+    /// Absent when it was refused.
+    admitted: Option<Value>,
 }
 
 #[test]
-#[ignore = "temporary"]
-fn crds() {
-    std::fs::write("/tmp/gosrc/own.yaml", crate::schema::crds_yaml()).unwrap();
+fn verdicts_are_those_of_an_api_server() {
+    let recorded: Vec<Recorded> = include_str!("verdicts.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(recorded.len() > 100, "only {} verdicts", recorded.len());
+    for verdict in recorded {
+        let mut object = verdict.given.clone();
+        let admission = admit(&mut object);
+        let mut errors: Vec<_> = admission.errors.iter().map(ToString::to_string).collect();
+        errors.sort();
+        assert_eq!(errors, verdict.errors, "{}", verdict.given);
+        let warned: Vec<_> = admission
+            .warnings
+            .iter()
+            .filter_map(|warning| warning.strip_prefix("unknown field \"")?.strip_suffix('"'))
+            .collect();
+        let mut unknown = verdict.unknown;
+        unknown.sort();
+        let mut warned = warned;
+        warned.sort_unstable();
+        assert_eq!(warned, unknown, "{}", verdict.given);
+        if let Some(admitted) = verdict.admitted {
+            assert_eq!(object, admitted, "{}", verdict.given);
+        }
+    }
 }

@@ -44,7 +44,7 @@ pub(super) fn read(context: &mut Context<'_>, object: &api::Filter) -> Clusters 
             ClusterTarget::Url(url) => {
                 let warnings = &mut clusters.warnings;
                 self::url(url, context.options.standalone, &place, warnings).map_err(|what| {
-                    Problem::new("InvalidReference", format!("{place}.url: {url:?} {what}"))
+                    Problem::new("InvalidReference", format!("{place}.url {what}"))
                 })
             }
         };
@@ -85,15 +85,15 @@ fn url(
 ) -> Result<Backend, String> {
     let uri: Uri = text
         .parse()
-        .map_err(|error| format!("is no URL: {error}"))?;
+        .map_err(|error| format!("is no URL ({error}): give https://host or http://host"))?;
     let secure = match uri.scheme() {
         Some(scheme) if *scheme == Scheme::HTTPS => true,
         Some(scheme) if *scheme == Scheme::HTTP => false,
-        _ => return Err("is neither http nor https; give https://host or http://host".to_owned()),
+        _ => return Err("is neither http nor https: give https://host or http://host".to_owned()),
     };
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') {
-        return Err("holds credentials, which nothing would send; let the filter set a header from configFrom".to_owned());
+        return Err("holds credentials, which nothing would send: let the filter set a header from configFrom".to_owned());
     }
     let bracketed = uri.host().unwrap_or_default().to_ascii_lowercase();
     let host = bracketed
@@ -101,7 +101,7 @@ fn url(
         .trim_end_matches(']')
         .trim_end_matches('.');
     if host.is_empty() {
-        return Err("has no host".to_owned());
+        return Err("has no host: give https://host or http://host".to_owned());
     }
     if uri
         .path_and_query()
@@ -114,10 +114,10 @@ fn url(
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let local = host == "localhost" || host.ends_with(".localhost");
     if local && !standalone {
-        return Err("is the gateway's own machine, which a filter in a cluster must not reach; name a Service with backendRef".to_owned());
+        return Err("is the gateway's own machine, which a filter in a cluster must not reach: name a Service with backendRef".to_owned());
     }
     let endpoint: Endpoint = endpoints::external(host, port, standalone)
-        .map_err(|why| format!("leads nowhere: {why}"))?;
+        .map_err(|why| format!("leads nowhere: {why}; name a host, or a Service with backendRef"))?;
     Ok(Backend {
         slot: 0,
         key: format!(

@@ -21,8 +21,7 @@ pub(super) fn read(context: &Context<'_>, object: &api::Filter) -> Result<Config
     let mut secret = false;
     for (index, from) in written.config_from.iter().enumerate() {
         let place = format!("spec.configFrom[{index}]");
-        let found =
-            fetch(context, &object.meta.namespace, from).map_err(|problem| problem.at(&place))?;
+        let found = fetch(context, &object.meta.namespace, from, &place)?;
         secret |= matches!(from.source, ConfigSource::Secret(_));
         if matches!(value, Some(Value::String(_))) && !from.path.is_empty() {
             return Err(invalid(format!(
@@ -58,12 +57,12 @@ fn invalid(message: String) -> Problem {
 }
 
 /// The value of a Secret or ConfigMap: with a key its text, without an object of all keys.
-fn fetch(context: &Context<'_>, namespace: &str, from: &ConfigFrom) -> Result<Value, Problem> {
+fn fetch(context: &Context<'_>, namespace: &str, from: &ConfigFrom, place: &str) -> Result<Value, Problem> {
     let (field, kind, name) = match &from.source {
         ConfigSource::Secret(name) => ("secretRef", "Secret", name),
         ConfigSource::ConfigMap(name) => ("configMapRef", "ConfigMap", name),
     };
-    let problem = |message: String| Problem::new(REFERENCE, format!("{field}: {message}"));
+    let problem = |message: String| Problem::new(REFERENCE, format!("{place}.{field}: {message}"));
     let entries = entries(context, namespace, &from.source).ok_or_else(|| {
         problem(format!(
             "{kind} {namespace}/{name} does not exist: create it or correct the reference"

@@ -46,17 +46,18 @@ pub(super) fn mark(entries: &mut [Entry<'_>]) {
                     continue;
                 }
             };
-            let what = match &plan.default {
-                None => "the same host and path",
-                Some(_) => "the same requests",
-            };
-            warnings.push(if *winner == index {
-                format!("{}: {place} has {what} (host {}) and comes first, so this one has no effect; remove it", plan.place, plan.host)
-            } else {
-                format!(
-                    "{}: {} is older and has {what} (host {}) at {place}, so requests go there; change one of the two",
-                    plan.place, entries[*winner].object, plan.host
-                )
+            let (own, host) = (&plan.place, &plan.host);
+            let older = entries[*winner].object;
+            warnings.push(match (plan.default.is_some(), *winner == index) {
+                (true, _) => format!(
+                    "{own}: {older} is older and its {place} takes what no rule for host {host} matches; remove one of the two"
+                ),
+                (false, true) => format!(
+                    "{own}: {place} has the same host and path (host {host}) and comes first, so this one has no effect; remove it"
+                ),
+                (false, false) => format!(
+                    "{own}: {older} is older and has the same host and path (host {host}) at {place}, so requests go there; change one of the two"
+                ),
             });
         }
         entries[index].warnings.append(&mut warnings);

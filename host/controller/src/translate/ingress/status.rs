@@ -2,32 +2,42 @@
 
 use std::collections::BTreeSet;
 
+use tidegate_model::HostPattern;
+
 use super::Entry;
 use super::tls::HostCertificates;
 use crate::status::{Address, AddressKind, Condition};
 use crate::translate::context::Context;
 use crate::translate::problem::Problem;
 
+/// What is spoken where Ingresses are served at all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spoken {
+    pub(super) http: bool,
+    pub(super) https: bool,
+}
+
 /// Writes the status.
-pub(super) fn write(context: &mut Context<'_>, entry: &Entry<'_>, certificates: &HostCertificates) {
+pub(super) fn write(
+    context: &mut Context<'_>,
+    entry: &Entry<'_>,
+    certificates: &HostCertificates,
+    spoken: Spoken,
+) {
     let generation = entry.object.meta.generation;
     let refused = Problem::joined(&entry.refused);
-    let accepted = match (&entry.unusable, refused) {
+    let accepted = match (&entry.unusable, &refused) {
         (Some(problem), _) => problem.condition("Accepted", generation),
-        (None, Some(problem)) if entry.plans.is_empty() => {
-            problem.condition("Accepted", generation)
-        }
-        (None, Some(problem)) => {
-            let message = format!("{}, but: {}", served(entry, certificates), problem.message);
-            Condition::no("Accepted", "PartiallyInvalid", message, generation)
-        }
-        (None, None) => Condition::yes(
-            "Accepted",
-            "Accepted",
-            served(entry, certificates),
-            generation,
-        ),
+        (None, Some(problem)) if entry.plans.is_empty() => problem.condition("Accepted", generation),
+        (None, _) => match served(entry, certificates, spoken) {
+            Ok(message) => Condition::yes("Accepted", "Accepted", message, generation),
+            Err(problem) => problem.condition("Accepted", generation),
+        },
     };
+    let partial = refused.filter(|_| accepted.is_true()).map(|problem| {
+        let message = format!("left out: {}", problem.message);
+        Condition::yes("PartiallyInvalid", "UnsupportedValue", message, generation)
+    });
     let resolved = match Problem::joined(&entry.unresolved) {
         None => Condition::yes(
             "ResolvedRefs",
@@ -47,28 +57,30 @@ pub(super) fn write(context: &mut Context<'_>, entry: &Entry<'_>, certificates: 
     if entry.unusable.is_none() {
         status.set(resolved);
     }
+    if let Some(partial) = partial {
+        status.set(partial);
+    }
     status.addresses = addresses;
     for warning in &entry.warnings {
         status.warn(warning.clone());
     }
 }
 
-fn served(entry: &Entry<'_>, certificates: &HostCertificates) -> String {
-    let hosts = |wanted: &dyn Fn(&tidegate_model::HostPattern) -> bool| {
-        let hosts: BTreeSet<String> = entry
-            .plans
-            .iter()
-            .filter(|plan| wanted(&plan.host))
-            .map(|plan| plan.host.to_string())
-            .collect();
+/// Which hosts are served how; a problem if there are some and nothing listens for them.
+fn served(entry: &Entry<'_>, certificates: &HostCertificates, spoken: Spoken) -> Result<String, Problem> {
+    let hosts = |wanted: &dyn Fn(&HostPattern) -> bool| {
+        let plans = entry.plans.iter().filter(|plan| wanted(&plan.host));
+        let hosts: BTreeSet<String> = plans.map(|plan| plan.host.to_string()).collect();
         hosts.into_iter().collect::<Vec<_>>().join(", ")
     };
-    let clear = hosts(&|_| true);
-    let secure = hosts(&|host| certificates.serve(host));
+    let clear = hosts(&|_| spoken.http);
+    let secure = hosts(&|host| spoken.https && certificates.serve(host));
     match (clear.is_empty(), secure.is_empty()) {
-        (true, _) => "nothing to serve".to_owned(),
-        (false, true) => format!("served for host {clear} over HTTP"),
-        (false, false) => format!("served for host {clear} over HTTP, {secure} over HTTPS"),
+        (false, true) => Ok(format!("served for host {clear} over HTTP")),
+        (true, false) => Ok(format!("served for host {secure} over HTTPS")),
+        (false, false) => Ok(format!("served for host {clear} over HTTP, {secure} over HTTPS")),
+        (true, true) if entry.plans.is_empty() => Ok("nothing to serve".to_owned()),
+        (true, true) => Err(Problem::new("PortUnavailable", "nothing listens for it: see the warnings")),
     }
 }
 

@@ -44,24 +44,23 @@ impl HostCertificates {
             .any(|pattern| self.by_host.contains_key(pattern))
     }
 
-    /// The certificates as the listener takes them: each names the hosts it is meant for. Those for no host in particular
-    /// come first, because the first one is shown to clients that name no known host.
+    /// The certificates as the listener takes them: each names the hosts it is meant for, exact ones before wildcards,
+    /// because the first that names a host is shown for it. The one for no host in particular comes first of all: it is
+    /// shown to clients that name no known host.
     pub(super) fn listener_tls(&self) -> Option<Arc<ListenerTls>> {
         let mut certificates: Vec<Certificate> = Vec::new();
-        let (any, named): (Vec<_>, Vec<_>) = self
-            .hosts
-            .iter()
-            .partition(|(host, _, _)| *host == HostPattern::Any);
-        for (host, certificate, _) in any.into_iter().chain(named) {
-            let at = certificates
-                .iter()
-                .position(|known| known.name == certificate.name);
-            let at = at.unwrap_or_else(|| {
+        let mut known: HashMap<(u8, &str), usize> = HashMap::new();
+        let mut hosts: Vec<_> = self.hosts.iter().collect();
+        let rank = |host: &HostPattern| match host {
+            HostPattern::Any => 0,
+            HostPattern::Exact(_) => 1,
+            HostPattern::Wildcard { .. } => 2,
+        };
+        hosts.sort_by_key(|(host, _, _)| rank(host));
+        for (host, certificate, _) in hosts {
+            let at = *known.entry((rank(host), &certificate.name)).or_insert_with(|| {
                 let names = Vec::new();
-                certificates.push(Certificate {
-                    names,
-                    ..Certificate::clone(certificate)
-                });
+                certificates.push(Certificate { names, ..Certificate::clone(certificate) });
                 certificates.len() - 1
             });
             if *host != HostPattern::Any {

@@ -13,7 +13,11 @@ const STATUS: &str = "proxy_get_buffer_status";
 const ON_BODY: &str = "proxy_on_request_body";
 
 fn all(guest: &mut Guest, callback: &'static str, buffer: i64) -> Call {
-    guest.call(callback, GET, &[Int(buffer), Int(0), Int(1 << 20), Out, Out])
+    guest.call(
+        callback,
+        GET,
+        &[Int(buffer), Int(0), Int(1 << 20), Out, Out],
+    )
 }
 
 #[test]
@@ -29,14 +33,25 @@ fn ranges() {
         (5, -5, Err(2)),
     ];
     let mut guest = Guest::new();
-    let calls = cases.map(|(start, max, _)| guest.call(ON_BODY, GET, &[Int(0), Int(start), Int(max), Out, Out]));
+    let calls = cases
+        .map(|(start, max, _)| guest.call(ON_BODY, GET, &[Int(0), Int(start), Int(max), Out, Out]));
     let status = guest.call(ON_BODY, STATUS, &[Int(0), Out, Out]);
     let mut run = guest.start();
-    run.callback(Callback::RequestBody { end_of_stream: true }).unwrap();
+    run.callback(Callback::RequestBody {
+        end_of_stream: true,
+    })
+    .unwrap();
     for ((start, max, expected), call) in cases.iter().zip(&calls) {
         assert_eq!(run.text(call), expected.map(str::to_owned), "{start} {max}");
     }
-    assert_eq!((run.status(&status), run.out(&status, 0), run.out(&status, 1)), (0, 11, 0));
+    assert_eq!(
+        (
+            run.status(&status),
+            run.out(&status, 0),
+            run.out(&status, 1)
+        ),
+        (0, 11, 0)
+    );
 }
 
 #[test]
@@ -51,11 +66,22 @@ fn writes_reach_the_body() {
     ];
     for (start, length, data, status, expected) in cases {
         let mut guest = Guest::new();
-        let set = guest.call(ON_BODY, SET, &[Int(0), Int(start), Int(length), Bytes(data.as_bytes())]);
+        let set = guest.call(
+            ON_BODY,
+            SET,
+            &[Int(0), Int(start), Int(length), Bytes(data.as_bytes())],
+        );
         let read = all(&mut guest, ON_BODY, 0);
         let mut run = guest.start();
-        run.callback(Callback::RequestBody { end_of_stream: true }).unwrap();
-        assert_eq!((run.status(&set), run.text(&read)), (status, Ok(expected.to_owned())), "{start} {length}");
+        run.callback(Callback::RequestBody {
+            end_of_stream: true,
+        })
+        .unwrap();
+        assert_eq!(
+            (run.status(&set), run.text(&read)),
+            (status, Ok(expected.to_owned())),
+            "{start} {length}"
+        );
         assert_eq!(run.io().request_body, expected);
     }
 }
@@ -64,21 +90,41 @@ fn writes_reach_the_body() {
 fn bodies_are_there_from_their_callback_until_let_go() {
     let mut guest = Guest::new();
     let early = all(&mut guest, "proxy_on_request_headers", 0);
-    let refused = guest.call("proxy_on_request_headers", SET, &[Int(0), Int(0), Int(0), Bytes(b"x")]);
+    let refused = guest.call(
+        "proxy_on_request_headers",
+        SET,
+        &[Int(0), Int(0), Int(0), Bytes(b"x")],
+    );
     let in_trailers = all(&mut guest, "proxy_on_request_trailers", 0);
     let response = all(&mut guest, "proxy_on_response_body", 1);
     let other = all(&mut guest, "proxy_on_response_body", 0);
     guest.returns(ON_BODY, 1);
     let mut run = guest.start();
     run.request_headers();
-    assert_eq!((run.text(&early), run.status(&refused)), (Ok(String::new()), 2));
+    assert_eq!(
+        (run.text(&early), run.status(&refused)),
+        (Ok(String::new()), 2)
+    );
     run.callback(Callback::RequestTrailers).unwrap();
     assert_eq!(run.text(&in_trailers), Ok(String::new()));
-    assert_eq!(run.callback(Callback::RequestBody { end_of_stream: false }).unwrap(), Action::Pause);
+    assert_eq!(
+        run.callback(Callback::RequestBody {
+            end_of_stream: false
+        })
+        .unwrap(),
+        Action::Pause
+    );
     run.io().request_trailers = Some(headers(&[("t", "1")]));
     run.callback(Callback::RequestTrailers).unwrap();
-    assert_eq!(run.text(&in_trailers), Ok("hello world".to_owned()), "a held body is there in the trailers callback");
-    run.callback(Callback::ResponseBody { end_of_stream: true }).unwrap();
+    assert_eq!(
+        run.text(&in_trailers),
+        Ok("hello world".to_owned()),
+        "a held body is there in the trailers callback"
+    );
+    run.callback(Callback::ResponseBody {
+        end_of_stream: true,
+    })
+    .unwrap();
     assert_eq!(run.text(&response), Ok("response".to_owned()));
     assert_eq!(run.text(&other), Ok("hello world".to_owned()));
 }
@@ -91,7 +137,11 @@ fn configurations() {
     let body_early = all(&mut guest, "proxy_on_vm_start", 0);
     let plugin = all(&mut guest, "proxy_on_configure", 7);
     let vm = all(&mut guest, "proxy_on_configure", 6);
-    let change = guest.call("proxy_on_configure", SET, &[Int(7), Int(0), Int(0), Bytes(b"x")]);
+    let change = guest.call(
+        "proxy_on_configure",
+        SET,
+        &[Int(7), Int(0), Int(0), Bytes(b"x")],
+    );
     let late = all(&mut guest, "proxy_on_request_headers", 7);
     let late_vm = all(&mut guest, "proxy_on_request_headers", 6);
     let mut run = guest.start();
@@ -111,7 +161,11 @@ fn configuration_of_version_0_1_0() {
     let mut guest = Guest::old();
     let vm = guest.call("proxy_on_vm_start", "proxy_get_configuration", &[Out, Out]);
     let plugin = guest.call("proxy_on_configure", "proxy_get_configuration", &[Out, Out]);
-    let later = guest.call("proxy_on_request_headers", "proxy_get_configuration", &[Out, Out]);
+    let later = guest.call(
+        "proxy_on_request_headers",
+        "proxy_get_configuration",
+        &[Out, Out],
+    );
     let mut run = guest.start();
     run.request_headers();
     assert_eq!(run.text(&vm), Ok("vm config".to_owned()));
@@ -127,7 +181,11 @@ fn what_is_not_there_is_not_found_and_what_does_not_exist_a_bad_argument() {
             [
                 all(&mut guest, "proxy_on_request_headers", buffer),
                 guest.call("proxy_on_request_headers", STATUS, &[Int(buffer), Out, Out]),
-                guest.call("proxy_on_request_headers", SET, &[Int(buffer), Int(0), Int(0), Bytes(b"x")]),
+                guest.call(
+                    "proxy_on_request_headers",
+                    SET,
+                    &[Int(buffer), Int(0), Int(0), Bytes(b"x")],
+                ),
             ]
         })
         .collect();
@@ -148,7 +206,11 @@ fn what_is_not_there_is_not_found_and_what_does_not_exist_a_bad_argument() {
         [2, 2, 2],
     ];
     for (buffer, (calls, expected)) in (-1..).zip(calls.iter().zip(expected)) {
-        assert_eq!(calls.each_ref().map(|call| run.status(call)), expected, "buffer {buffer}");
+        assert_eq!(
+            calls.each_ref().map(|call| run.status(call)),
+            expected,
+            "buffer {buffer}"
+        );
     }
 }
 
@@ -157,27 +219,52 @@ fn the_body_of_a_call() {
     let mut guest = Guest::new();
     let blob = pairs(&[(":method", "GET"), (":path", "/"), (":authority", "idp")]);
     let empty = Bytes(b"");
-    guest.call("proxy_on_request_headers", "proxy_http_call", &[Bytes(b"idp"), Bytes(&blob), empty, empty, Int(0), Out]);
+    guest.call(
+        "proxy_on_request_headers",
+        "proxy_http_call",
+        &[Bytes(b"idp"), Bytes(&blob), empty, empty, Int(0), Out],
+    );
     let on_response = "proxy_on_http_call_response";
     let read = all(&mut guest, on_response, 4);
     let change = guest.call(on_response, SET, &[Int(4), Int(0), Int(0), Bytes(b"x")]);
     let mut run = guest.start();
     run.request_headers();
-    let head = tidegate_model::ResponseHead { status: StatusCode::OK, headers: headers(&[]) };
-    let response = HttpCallResponse { head, body: Body::from_static(b"keys"), trailers: headers(&[]) };
+    let head = tidegate_model::ResponseHead {
+        status: StatusCode::OK,
+        headers: headers(&[]),
+    };
+    let response = HttpCallResponse {
+        head,
+        body: Body::from_static(b"keys"),
+        trailers: headers(&[]),
+    };
     run.vm.on_http_call_response(1, response).unwrap();
-    assert_eq!((run.text(&read), run.status(&change)), (Ok("keys".to_owned()), 2));
+    assert_eq!(
+        (run.text(&read), run.status(&change)),
+        (Ok("keys".to_owned()), 2)
+    );
 }
 
 #[test]
 fn a_body_is_capped_by_the_plugins_limit() {
     let mut guest = Guest::new();
-    guest.call(ON_BODY, SET, &[Int(0), Int(1000), Int(0), Bytes(b"1234567890")]);
-    let again = guest.call(ON_BODY, SET, &[Int(0), Int(1000), Int(0), Bytes(b"1234567890")]);
+    guest.call(
+        ON_BODY,
+        SET,
+        &[Int(0), Int(1000), Int(0), Bytes(b"1234567890")],
+    );
+    let again = guest.call(
+        ON_BODY,
+        SET,
+        &[Int(0), Int(1000), Int(0), Bytes(b"1234567890")],
+    );
     let mut plugin = super::guest::plugin();
     plugin.buffered_body = 25;
     let mut run = guest.start_with(super::guest::vm_config(), plugin);
-    run.callback(Callback::RequestBody { end_of_stream: true }).unwrap();
+    run.callback(Callback::RequestBody {
+        end_of_stream: true,
+    })
+    .unwrap();
     assert_eq!(run.status(&again), 10);
     assert_eq!(run.io().request_body, "hello world1234567890");
 }

@@ -12,8 +12,8 @@ use tidegate_model::{RequestHead, ResponseHead};
 
 use crate::vm::Vm;
 use crate::{
-    Action, Callback, Capabilities, ContextId, Effect, Engine, Failure, Limits, LoadError, Module, PluginConfig, RootId, Shared,
-    StreamIo, VmConfig,
+    Action, Callback, Capabilities, ContextId, Effect, Engine, Failure, Limits, LoadError, Module,
+    PluginConfig, RootId, Shared, StreamIo, VmConfig,
 };
 
 /// What each slot holds before a call writes to it.
@@ -68,7 +68,10 @@ const FUNCTIONS: [(&str, &str); 37] = [
 ];
 
 /// Functions with i64 parameters, and those that only 0.1.0 has.
-const LONG_FUNCTIONS: [(&str, &str); 2] = [("proxy_increment_metric", "il"), ("proxy_record_metric", "il")];
+const LONG_FUNCTIONS: [(&str, &str); 2] = [
+    ("proxy_increment_metric", "il"),
+    ("proxy_record_metric", "il"),
+];
 const OLD_FUNCTIONS: [(&str, &str); 4] = [
     ("proxy_get_configuration", "ii"),
     ("proxy_continue_request", ""),
@@ -141,6 +144,15 @@ pub(super) struct Running {
     pub(super) stream: ContextId,
 }
 
+// === impl Call ===
+
+impl Call {
+    /// Number of out slots.
+    pub(super) fn outs(&self) -> usize {
+        self.outs.len()
+    }
+}
+
 // === impl Guest ===
 
 impl Guest {
@@ -160,26 +172,54 @@ impl Guest {
 
     /// One of ABI 0.1.0.
     pub(super) fn old() -> Self {
-        Self { abi: "0_1_0", old: true, ..Self::new() }
+        Self {
+            abi: "0_1_0",
+            old: true,
+            ..Self::new()
+        }
     }
 
     /// One that imports WASI under that name.
     pub(super) fn wasi(module: &'static str) -> Self {
-        Self { wasi: Some(module), ..Self::new() }
+        Self {
+            wasi: Some(module),
+            ..Self::new()
+        }
     }
 
     /// Adds a hostcall to a callback.
-    pub(super) fn call(&mut self, callback: &'static str, function: &str, args: &[Arg<'_>]) -> Call {
-        let mut call = Call { status: self.slot(), outs: Vec::new() };
+    pub(super) fn call(
+        &mut self,
+        callback: &'static str,
+        function: &str,
+        args: &[Arg<'_>],
+    ) -> Call {
+        let mut call = Call {
+            status: self.slot(),
+            outs: Vec::new(),
+        };
         let mut text = format!("(i32.store (i32.const {}) (call ${function}", call.status);
-        for (index, arg) in args.iter().enumerate() {
+        let mut position = 0;
+        for arg in args {
+            let index = position;
+            position += if matches!(arg, Arg::Bytes(_)) { 2 } else { 1 };
             match arg {
                 Arg::Int(value) => {
-                    let ty = if self.is_long(function, index) { "i64" } else { "i32" };
+                    let ty = if is_long(function, index) {
+                        "i64"
+                    } else {
+                        "i32"
+                    };
                     write!(text, " ({ty}.const {value})").unwrap();
                 }
                 Arg::Bytes(bytes) => {
-                    write!(text, " (i32.const {}) (i32.const {})", STRINGS + self.strings.len(), bytes.len()).unwrap();
+                    write!(
+                        text,
+                        " (i32.const {}) (i32.const {})",
+                        STRINGS + self.strings.len(),
+                        bytes.len()
+                    )
+                    .unwrap();
                     self.strings.extend_from_slice(bytes);
                 }
                 Arg::Out => {
@@ -187,7 +227,9 @@ impl Guest {
                     call.outs.push(slot);
                     write!(text, " (i32.const {slot})").unwrap();
                 }
-                Arg::Result(other) => write!(text, " (i32.load (i32.const {}))", other.outs[0]).unwrap(),
+                Arg::Result(other) => {
+                    write!(text, " (i32.load (i32.const {}))", other.outs[0]).unwrap()
+                }
             }
         }
         text.push_str("))");
@@ -212,19 +254,33 @@ impl Guest {
         let mut text = String::from("(module\n");
         let imports = |text: &mut String, module: &str, functions: &[(&str, &str)]| {
             for (name, parameters) in functions {
-                let parameters: String = parameters.chars().map(|c| if c == 'l' { " i64" } else { " i32" }).collect();
+                let parameters: String = parameters
+                    .chars()
+                    .map(|c| if c == 'l' { " i64" } else { " i32" })
+                    .collect();
                 writeln!(text, "(import \"{module}\" \"{name}\" (func ${name} (param{parameters}) (result i32)))").unwrap();
             }
         };
         let (newer, common): (Vec<_>, Vec<_>) = FUNCTIONS.into_iter().partition(|(name, _)| {
-            matches!(*name, "proxy_get_log_level" | "proxy_continue_stream" | "proxy_close_stream")
+            matches!(
+                *name,
+                "proxy_get_log_level" | "proxy_continue_stream" | "proxy_close_stream"
+            )
         });
         imports(&mut text, "env", &common);
         imports(&mut text, "env", &LONG_FUNCTIONS);
-        imports(&mut text, "env", if self.old { &OLD_FUNCTIONS } else { &newer });
+        imports(
+            &mut text,
+            "env",
+            if self.old { &OLD_FUNCTIONS } else { &newer },
+        );
         if let Some(module) = self.wasi {
             imports(&mut text, module, &WASI_FUNCTIONS);
-            writeln!(text, "(import \"{module}\" \"proc_exit\" (func $proc_exit (param i32)))").unwrap();
+            writeln!(
+                text,
+                "(import \"{module}\" \"proc_exit\" (func $proc_exit (param i32)))"
+            )
+            .unwrap();
         }
         writeln!(text, "(memory (export \"memory\") {PAGES})").unwrap();
         writeln!(text, "(global $heap (mut i32) (i32.const {HEAP}))").unwrap();
@@ -237,7 +293,11 @@ impl Guest {
         writeln!(text, "(func (export \"proxy_abi_version_{}\"))", self.abi).unwrap();
         let untouched: String = "\\dd".repeat(self.slots * 8);
         writeln!(text, "(data (i32.const {SLOTS}) \"{untouched}\")").unwrap();
-        let strings: String = self.strings.iter().map(|byte| format!("\\{byte:02x}")).collect();
+        let strings: String = self
+            .strings
+            .iter()
+            .map(|byte| format!("\\{byte:02x}"))
+            .collect();
         writeln!(text, "(data (i32.const {STRINGS}) \"{strings}\")").unwrap();
         for (name, body) in &self.bodies {
             self.write_function(&mut text, name, body);
@@ -257,7 +317,7 @@ impl Guest {
     }
 
     pub(super) fn start_with(&self, vm: VmConfig, plugin: PluginConfig) -> Running {
-        let module = self.module().unwrap_or_else(|error| panic!("{error}\n{}", self.wat()));
+        let module = self.module().unwrap_or_else(|error| panic!("{error}"));
         let mut vm = Vm::start(&module, Arc::new(vm), Shared::new()).unwrap();
         let root = vm.add_root(Arc::new(plugin)).unwrap();
         let stream = vm.create_stream(root).unwrap();
@@ -267,11 +327,29 @@ impl Guest {
 
     fn write_function(&self, text: &mut String, name: &str, body: &str) {
         let (parameters, result) = self.signature(name);
-        let parameters: String = (0..parameters).map(|n| format!(" (param $p{n} i32)")).collect();
-        let default = u32::from(matches!(name, "proxy_on_vm_start" | "proxy_on_configure" | "proxy_on_done"));
-        let value = self.results.get(name).copied().unwrap_or(default).cast_signed();
-        let (result, value) = if result { ("(result i32)", format!("(i32.const {value})")) } else { ("", String::new()) };
-        writeln!(text, "(func (export \"{name}\"){parameters} {result} {body}\n    {value})").unwrap();
+        let parameters: String = (0..parameters)
+            .map(|n| format!(" (param $p{n} i32)"))
+            .collect();
+        let default = u32::from(matches!(
+            name,
+            "proxy_on_vm_start" | "proxy_on_configure" | "proxy_on_done"
+        ));
+        let value = self
+            .results
+            .get(name)
+            .copied()
+            .unwrap_or(default)
+            .cast_signed();
+        let (result, value) = if result {
+            ("(result i32)", format!("(i32.const {value})"))
+        } else {
+            ("", String::new())
+        };
+        writeln!(
+            text,
+            "(func (export \"{name}\"){parameters} {result} {body}\n    {value})"
+        )
+        .unwrap();
     }
 
     fn signature(&self, name: &str) -> (usize, bool) {
@@ -284,16 +362,13 @@ impl Guest {
             "proxy_on_context_create" | "proxy_on_queue_ready" => (2, false),
             "proxy_on_http_call_response" => (5, false),
             "proxy_on_request_headers" | "proxy_on_response_headers" if self.old => (2, true),
-            "proxy_on_request_headers" | "proxy_on_response_headers" | "proxy_on_request_body"
+            "proxy_on_request_headers"
+            | "proxy_on_response_headers"
+            | "proxy_on_request_body"
             | "proxy_on_response_body" => (3, true),
             name if name.starts_with("proxy_on_grpc") => (3, false),
             _ => (2, true),
         }
-    }
-
-    fn is_long(&self, function: &str, index: usize) -> bool {
-        let known = LONG_FUNCTIONS.iter().chain(&WASI_FUNCTIONS).find(|(name, _)| *name == function);
-        known.is_some_and(|(_, parameters)| parameters.as_bytes()[index] == b'l')
     }
 
     /// 8 bytes, so that a call may write a long number.
@@ -314,7 +389,10 @@ impl Running {
 
     /// `proxy_on_request_headers` with a body to follow.
     pub(super) fn request_headers(&mut self) -> Action {
-        self.callback(Callback::RequestHeaders { end_of_stream: false }).unwrap()
+        self.callback(Callback::RequestHeaders {
+            end_of_stream: false,
+        })
+        .unwrap()
     }
 
     pub(super) fn io(&mut self) -> &mut StreamIo {
@@ -366,6 +444,15 @@ impl Running {
     }
 }
 
+/// Whether a parameter is i64.
+fn is_long(function: &str, index: usize) -> bool {
+    let known = LONG_FUNCTIONS
+        .iter()
+        .chain(&WASI_FUNCTIONS)
+        .find(|(name, _)| *name == function);
+    known.is_some_and(|(_, parameters)| parameters.as_bytes().get(index) == Some(&b'l'))
+}
+
 // === material ===
 
 pub(super) fn engine() -> &'static Engine {
@@ -402,12 +489,24 @@ pub(super) fn plugin() -> PluginConfig {
 }
 
 pub(super) fn headers(entries: &[(&'static str, &'static str)]) -> HeaderMap {
-    entries.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    entries
+        .iter()
+        .map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        })
+        .collect()
 }
 
 /// `POST https://shop.test/p?q=1` with a body, answered with 200.
 pub(super) fn exchange() -> StreamIo {
-    let mut request_headers = headers(&[("x-one", "1"), ("content-length", "11"), ("user-agent", "curl")]);
+    let mut request_headers = headers(&[
+        ("x-one", "1"),
+        ("content-length", "11"),
+        ("user-agent", "curl"),
+    ]);
     request_headers.append("cookie", HeaderValue::from_static("a=1"));
     request_headers.append("cookie", HeaderValue::from_static("b=2"));
     let mut io = StreamIo::new(RequestHead {
@@ -418,14 +517,21 @@ pub(super) fn exchange() -> StreamIo {
         headers: request_headers,
     });
     io.request_body = BytesMut::from("hello world");
-    io.response = Some(ResponseHead { status: StatusCode::OK, headers: headers(&[("server", "up")]) });
+    io.response = Some(ResponseHead {
+        status: StatusCode::OK,
+        headers: headers(&[("server", "up")]),
+    });
     io.response_body = BytesMut::from("response");
     io
 }
 
 /// A serialised map.
 pub(super) fn pairs(entries: &[(&str, &str)]) -> Vec<u8> {
-    let entries = || entries.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes()));
+    let entries = || {
+        entries
+            .iter()
+            .map(|(key, value)| (key.as_bytes(), value.as_bytes()))
+    };
     let mut out = vec![0; crate::pairs::encoded_len(entries())];
     crate::pairs::encode(entries(), entries().count(), &mut out);
     out
@@ -434,5 +540,8 @@ pub(super) fn pairs(entries: &[(&str, &str)]) -> Vec<u8> {
 /// A map as text.
 pub(super) fn unpairs(blob: &[u8]) -> Vec<(String, String)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    crate::pairs::decode(blob).into_iter().map(|(key, value)| (text(key), text(value))).collect()
+    crate::pairs::decode(blob)
+        .into_iter()
+        .map(|(key, value)| (text(key), text(value)))
+        .collect()
 }

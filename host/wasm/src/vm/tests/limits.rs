@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes as Body;
 
-use super::guest::{Arg, Guest, Running, UNTOUCHED, compile, exchange, headers, pairs, plugin, vm_config};
+use super::guest::{
+    Arg, Guest, Running, UNTOUCHED, compile, exchange, headers, pairs, plugin, vm_config,
+};
 use crate::vm::Vm;
 use crate::{Callback, Cause, Failure, HttpCallResponse, Shared, VmConfig};
 use Arg::{Bytes, Int, Out};
@@ -20,32 +22,83 @@ fn quick() -> VmConfig {
 }
 
 fn response() -> HttpCallResponse {
-    let head = tidegate_model::ResponseHead { status: http::StatusCode::OK, headers: headers(&[]) };
-    HttpCallResponse { head, body: Body::new(), trailers: headers(&[]) }
+    let head = tidegate_model::ResponseHead {
+        status: http::StatusCode::OK,
+        headers: headers(&[]),
+    };
+    HttpCallResponse {
+        head,
+        body: Body::new(),
+        trailers: headers(&[]),
+    }
 }
 
 type Entry = fn(&mut Running) -> Result<(), Failure>;
 
 /// Every way into a running guest.
 const ENTRIES: [(&str, Entry); 18] = [
-    ("proxy_on_request_headers", |run| run.callback(Callback::RequestHeaders { end_of_stream: false }).map(drop)),
-    ("proxy_on_request_body", |run| run.callback(Callback::RequestBody { end_of_stream: true }).map(drop)),
-    ("proxy_on_request_trailers", |run| run.callback(Callback::RequestTrailers).map(drop)),
-    ("proxy_on_response_headers", |run| run.callback(Callback::ResponseHeaders { end_of_stream: false }).map(drop)),
-    ("proxy_on_response_body", |run| run.callback(Callback::ResponseBody { end_of_stream: true }).map(drop)),
-    ("proxy_on_response_trailers", |run| run.callback(Callback::ResponseTrailers).map(drop)),
+    ("proxy_on_request_headers", |run| {
+        run.callback(Callback::RequestHeaders {
+            end_of_stream: false,
+        })
+        .map(drop)
+    }),
+    ("proxy_on_request_body", |run| {
+        run.callback(Callback::RequestBody {
+            end_of_stream: true,
+        })
+        .map(drop)
+    }),
+    ("proxy_on_request_trailers", |run| {
+        run.callback(Callback::RequestTrailers).map(drop)
+    }),
+    ("proxy_on_response_headers", |run| {
+        run.callback(Callback::ResponseHeaders {
+            end_of_stream: false,
+        })
+        .map(drop)
+    }),
+    ("proxy_on_response_body", |run| {
+        run.callback(Callback::ResponseBody {
+            end_of_stream: true,
+        })
+        .map(drop)
+    }),
+    ("proxy_on_response_trailers", |run| {
+        run.callback(Callback::ResponseTrailers).map(drop)
+    }),
     ("proxy_on_log", |run| run.callback(Callback::Log).map(drop)),
-    ("proxy_on_done", |run| run.callback(Callback::Done).map(drop)),
-    ("proxy_on_delete", |run| run.vm.delete_stream(run.stream).map(drop)),
+    ("proxy_on_done", |run| {
+        run.callback(Callback::Done).map(drop)
+    }),
+    ("proxy_on_delete", |run| {
+        run.vm.delete_stream(run.stream).map(drop)
+    }),
     ("proxy_on_tick", |run| run.vm.on_tick(run.root)),
-    ("proxy_on_queue_ready", |run| run.vm.on_queue_ready(run.root, 1)),
-    ("proxy_on_http_call_response", |run| run.vm.on_http_call_response(1, response())),
-    ("proxy_on_grpc_receive_initial_metadata", |run| run.vm.on_grpc_initial_metadata(2, headers(&[]))),
-    ("proxy_on_grpc_receive", |run| run.vm.on_grpc_receive(2, Body::new())),
-    ("proxy_on_grpc_receive_trailing_metadata", |run| run.vm.on_grpc_trailing_metadata(2, headers(&[]))),
-    ("proxy_on_grpc_close", |run| run.vm.on_grpc_close(2, 0, String::new())),
-    ("proxy_on_done", |run| run.vm.remove_root(run.root).map(drop)),
-    ("proxy_on_delete", |run| run.vm.remove_root(run.root).map(drop)),
+    ("proxy_on_queue_ready", |run| {
+        run.vm.on_queue_ready(run.root, 1)
+    }),
+    ("proxy_on_http_call_response", |run| {
+        run.vm.on_http_call_response(1, response())
+    }),
+    ("proxy_on_grpc_receive_initial_metadata", |run| {
+        run.vm.on_grpc_initial_metadata(2, headers(&[]))
+    }),
+    ("proxy_on_grpc_receive", |run| {
+        run.vm.on_grpc_receive(2, Body::new())
+    }),
+    ("proxy_on_grpc_receive_trailing_metadata", |run| {
+        run.vm.on_grpc_trailing_metadata(2, headers(&[]))
+    }),
+    ("proxy_on_grpc_close", |run| {
+        run.vm.on_grpc_close(2, 0, String::new())
+    }),
+    ("proxy_on_done", |run| {
+        run.vm.remove_root(run.root).map(drop)
+    }),
+    ("proxy_on_delete", |run| {
+        run.vm.remove_root(run.root).map(drop)
+    }),
 ];
 
 /// A guest with an HTTP call and a gRPC stream on their way, whose callback does what `body` says.
@@ -53,8 +106,16 @@ fn busy(callback: &'static str, body: &str) -> Guest {
     let mut guest = Guest::new();
     let blob = pairs(&[(":method", "GET"), (":path", "/"), (":authority", "idp")]);
     let empty = Bytes(b"");
-    guest.call("proxy_on_configure", "proxy_http_call", &[Bytes(b"idp"), Bytes(&blob), empty, empty, Int(0), Out]);
-    guest.call("proxy_on_configure", "proxy_grpc_stream", &[Bytes(b"idp"), Bytes(b"s"), Bytes(b"m"), empty, Out]);
+    guest.call(
+        "proxy_on_configure",
+        "proxy_http_call",
+        &[Bytes(b"idp"), Bytes(&blob), empty, empty, Int(0), Out],
+    );
+    guest.call(
+        "proxy_on_configure",
+        "proxy_grpc_stream",
+        &[Bytes(b"idp"), Bytes(b"s"), Bytes(b"m"), empty, Out],
+    );
     guest.raw(callback, body);
     guest
 }
@@ -64,10 +125,16 @@ fn a_deadline_ends_every_callback() {
     for (callback, entry) in ENTRIES {
         let mut run = busy(callback, FOREVER).start_with(quick(), plugin());
         let failure = entry(&mut run).expect_err(callback);
-        assert!(matches!(failure, Failure::Deadline { limit } if limit == Duration::from_millis(5)), "{callback}: {failure:?}");
+        assert!(
+            matches!(failure, Failure::Deadline { limit } if limit == Duration::from_millis(5)),
+            "{callback}: {failure:?}"
+        );
         assert_eq!(failure.cause(), Cause::Deadline);
         assert!(run.vm.is_dead());
-        assert!(run.vm.cpu() >= Duration::from_millis(5), "a long call is counted in full");
+        assert!(
+            run.vm.cpu() >= Duration::from_millis(5),
+            "a long call is counted in full"
+        );
     }
 }
 
@@ -90,10 +157,15 @@ fn deadlines_of_start_and_configuration() {
             guest.raw("_initialize", "");
         }
         guest.raw(callback, FOREVER);
-        let failure = Vm::start(&guest.module().unwrap(), Arc::new(quick()), Shared::new()).unwrap_err();
+        let failure =
+            Vm::start(&guest.module().unwrap(), Arc::new(quick()), Shared::new()).unwrap_err();
         assert_eq!(failure.cause(), Cause::Deadline, "{callback}");
     }
-    for callback in ["proxy_on_context_create", "proxy_on_vm_start", "proxy_on_configure"] {
+    for callback in [
+        "proxy_on_context_create",
+        "proxy_on_vm_start",
+        "proxy_on_configure",
+    ] {
         let mut guest = Guest::new();
         guest.raw(callback, FOREVER);
         let mut vm = Vm::start(&guest.module().unwrap(), Arc::new(quick()), Shared::new()).unwrap();
@@ -103,7 +175,8 @@ fn deadlines_of_start_and_configuration() {
     }
     let mut guest = Guest::new();
     guest.extra = format!("(func $first {FOREVER}) (start $first)");
-    let failure = Vm::start(&guest.module().unwrap(), Arc::new(quick()), Shared::new()).unwrap_err();
+    let failure =
+        Vm::start(&guest.module().unwrap(), Arc::new(quick()), Shared::new()).unwrap_err();
     assert_eq!(failure.cause(), Cause::Deadline, "start section");
 }
 
@@ -152,17 +225,41 @@ fn memory_is_capped() {
         "proxy_on_request_headers",
         "(if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then unreachable))",
     );
-    guest.raw("proxy_on_request_body", "(drop (memory.grow (i32.const 100)))");
+    guest.raw(
+        "proxy_on_request_body",
+        "(drop (memory.grow (i32.const 100)))",
+    );
     guest.raw("proxy_on_response_headers", "unreachable");
     let mut run = guest.start_with(config.clone(), plugin());
-    run.callback(Callback::RequestBody { end_of_stream: true }).unwrap();
-    let failure = run.callback(Callback::RequestHeaders { end_of_stream: true }).unwrap_err();
-    assert!(matches!(failure, Failure::Memory { limit } if limit == 1 << 20), "{failure:?}");
+    run.callback(Callback::RequestBody {
+        end_of_stream: true,
+    })
+    .unwrap();
+    let failure = run
+        .callback(Callback::RequestHeaders {
+            end_of_stream: true,
+        })
+        .unwrap_err();
+    assert!(
+        matches!(failure, Failure::Memory { limit } if limit == 1 << 20),
+        "{failure:?}"
+    );
 
     let mut run = guest.start_with(config.clone(), plugin());
-    run.callback(Callback::RequestBody { end_of_stream: true }).unwrap();
-    let failure = run.callback(Callback::ResponseHeaders { end_of_stream: true }).unwrap_err();
-    assert_eq!(failure.cause(), Cause::Trap, "a refusal that was survived is forgotten");
+    run.callback(Callback::RequestBody {
+        end_of_stream: true,
+    })
+    .unwrap();
+    let failure = run
+        .callback(Callback::ResponseHeaders {
+            end_of_stream: true,
+        })
+        .unwrap_err();
+    assert_eq!(
+        failure.cause(),
+        Cause::Trap,
+        "a refusal that was survived is forgotten"
+    );
 
     config.limits.memory = 4 << 16;
     let failure = Vm::start(&guest.module().unwrap(), Arc::new(config), Shared::new()).unwrap_err();
@@ -178,7 +275,11 @@ fn tables_are_capped() {
         "(if (i32.eq (table.grow $t (ref.null func) (i32.const 900000)) (i32.const -1)) (then unreachable))",
     );
     let mut run = guest.start();
-    let failure = run.callback(Callback::RequestHeaders { end_of_stream: true }).unwrap_err();
+    let failure = run
+        .callback(Callback::RequestHeaders {
+            end_of_stream: true,
+        })
+        .unwrap_err();
     assert_eq!(failure.cause(), Cause::Memory);
 }
 
@@ -188,22 +289,40 @@ fn endless_recursion_overflows_the_guests_stack_only() {
     guest.extra = "(func $deep (param i32) (call $deep (i32.add (local.get 0) (i32.const 1))) (call $deep (local.get 0)))".to_owned();
     guest.raw("proxy_on_request_headers", "(call $deep (i32.const 0))");
     let mut run = guest.start();
-    let failure = run.callback(Callback::RequestHeaders { end_of_stream: true }).unwrap_err();
+    let failure = run
+        .callback(Callback::RequestHeaders {
+            end_of_stream: true,
+        })
+        .unwrap_err();
     assert_eq!(failure.cause(), Cause::Trap);
-    assert!(failure.to_string().contains("stack exhausted") && failure.to_string().contains("deep"), "{failure}");
+    assert!(
+        failure.to_string().contains("stack exhausted") && failure.to_string().contains("deep"),
+        "{failure}"
+    );
 }
 
 #[test]
 fn other_traps() {
     for (body, text) in [
-        ("(drop (i32.load (i32.const -4)))", "out of bounds memory access"),
-        ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", "divide by zero"),
+        (
+            "(drop (i32.load (i32.const -4)))",
+            "out of bounds memory access",
+        ),
+        (
+            "(drop (i32.div_u (i32.const 1) (i32.const 0)))",
+            "divide by zero",
+        ),
         ("(call_indirect (i32.const 9))", "undefined element"),
     ] {
         let mut guest = Guest::new();
         guest.extra = "(table 1 funcref)".to_owned();
         guest.raw("proxy_on_request_headers", body);
-        let failure = guest.start().callback(Callback::RequestHeaders { end_of_stream: true }).unwrap_err();
+        let failure = guest
+            .start()
+            .callback(Callback::RequestHeaders {
+                end_of_stream: true,
+            })
+            .unwrap_err();
         assert!(failure.to_string().contains(text), "{failure}");
     }
 }
@@ -215,7 +334,10 @@ fn a_dead_vm_answers_quickly_and_gives_back_what_it_held() {
     run.vm.attach(other, Box::new(exchange()));
     run.vm.on_tick(run.root).unwrap_err();
     let entries = run.vm.calls();
-    for (callback, entry) in ENTRIES.into_iter().filter(|(name, _)| *name != "proxy_on_delete") {
+    for (callback, entry) in ENTRIES
+        .into_iter()
+        .filter(|(name, _)| *name != "proxy_on_delete")
+    {
         if callback != "proxy_on_done" {
             assert_eq!(entry(&mut run).expect_err(callback).cause(), Cause::Trap);
         }
@@ -242,15 +364,35 @@ fn allocators_that_lie() {
         let mut guest = Guest::new();
         guest.allocator = Some(allocator);
         let calls = [
-            guest.call("proxy_on_request_headers", get, &[Int(0), Bytes(b":path"), Out, Out]),
-            guest.call("proxy_on_request_headers", "proxy_get_header_map_pairs", &[Int(0), Out, Out]),
-            guest.call("proxy_on_request_headers", "proxy_get_property", &[Bytes(b"plugin_name"), Out, Out]),
-            guest.call("proxy_on_request_headers", "proxy_get_buffer_bytes", &[Int(6), Int(0), Int(99), Out, Out]),
+            guest.call(
+                "proxy_on_request_headers",
+                get,
+                &[Int(0), Bytes(b":path"), Out, Out],
+            ),
+            guest.call(
+                "proxy_on_request_headers",
+                "proxy_get_header_map_pairs",
+                &[Int(0), Out, Out],
+            ),
+            guest.call(
+                "proxy_on_request_headers",
+                "proxy_get_property",
+                &[Bytes(b"plugin_name"), Out, Out],
+            ),
+            guest.call(
+                "proxy_on_request_headers",
+                "proxy_get_buffer_bytes",
+                &[Int(6), Int(0), Int(99), Out, Out],
+            ),
         ];
         let mut run = guest.start();
         run.request_headers();
         for call in &calls {
-            assert_eq!((run.status(call), run.out(call, 0)), (6, UNTOUCHED), "{allocator}");
+            assert_eq!(
+                (run.status(call), run.out(call, 0)),
+                (6, UNTOUCHED),
+                "{allocator}"
+            );
         }
         assert!(!run.vm.is_dead());
     }
@@ -260,7 +402,11 @@ fn allocators_that_lie() {
 fn allocators_that_trap_loop_or_call_back() {
     let cases: [(&str, Cause, &str); 3] = [
         ("unreachable", Cause::Trap, "unreachable"),
-        ("(loop $forever (br $forever)) (i32.const 0)", Cause::Deadline, ""),
+        (
+            "(loop $forever (br $forever)) (i32.const 0)",
+            Cause::Deadline,
+            "",
+        ),
         (
             "(call $proxy_get_header_map_pairs (i32.const 0) (i32.const 0) (i32.const 4))",
             Cause::Trap,
@@ -270,9 +416,17 @@ fn allocators_that_trap_loop_or_call_back() {
     for (allocator, cause, text) in cases {
         let mut guest = Guest::new();
         guest.allocator = Some(allocator);
-        guest.call("proxy_on_request_headers", "proxy_get_header_map_pairs", &[Int(0), Out, Out]);
+        guest.call(
+            "proxy_on_request_headers",
+            "proxy_get_header_map_pairs",
+            &[Int(0), Out, Out],
+        );
         let mut run = guest.start();
-        let failure = run.callback(Callback::RequestHeaders { end_of_stream: true }).unwrap_err();
+        let failure = run
+            .callback(Callback::RequestHeaders {
+                end_of_stream: true,
+            })
+            .unwrap_err();
         assert_eq!(failure.cause(), cause, "{allocator}");
         assert!(failure.to_string().contains(text), "{failure}");
     }
@@ -285,7 +439,11 @@ fn an_allocator_may_log_and_grow_the_memory() {
         "(drop (call $proxy_log (i32.const 2) (i32.const 0) (i32.const 4)))
          (i32.mul (memory.grow (i32.const 1)) (i32.const 65536))",
     );
-    let call = guest.call("proxy_on_request_headers", "proxy_get_property", &[Bytes(b"plugin_name"), Out, Out]);
+    let call = guest.call(
+        "proxy_on_request_headers",
+        "proxy_get_property",
+        &[Bytes(b"plugin_name"), Out, Out],
+    );
     let mut run = guest.start();
     run.request_headers();
     assert_eq!(run.text(&call), Ok("hello".to_owned()));
@@ -296,15 +454,25 @@ fn an_allocator_may_log_and_grow_the_memory() {
 fn malloc_comes_before_proxy_on_memory_allocate() {
     let mut guest = Guest::new();
     guest.allocator = Some("unreachable");
-    guest.extra = "(func (export \"malloc\") (param i32) (result i32) (i32.const 262144))".to_owned();
-    let call = guest.call("proxy_on_request_headers", "proxy_get_property", &[Bytes(b"plugin_name"), Out, Out]);
+    guest.extra =
+        "(func (export \"malloc\") (param i32) (result i32) (i32.const 262144))".to_owned();
+    let call = guest.call(
+        "proxy_on_request_headers",
+        "proxy_get_property",
+        &[Bytes(b"plugin_name"), Out, Out],
+    );
     let mut run = guest.start();
     run.request_headers();
-    assert_eq!((run.text(&call), run.out(&call, 0)), (Ok("hello".to_owned()), 262_144));
+    assert_eq!(
+        (run.text(&call), run.out(&call, 0)),
+        (Ok("hello".to_owned()), 262_144)
+    );
 }
 
 #[test]
 fn one_memory_and_no_imported_ones() {
-    let wat = Guest::new().wat().replace("(global $heap", "(memory $second 1) (global $heap");
+    let wat = Guest::new()
+        .wat()
+        .replace("(global $heap", "(memory $second 1) (global $heap");
     assert!(compile(&wat).is_err());
 }

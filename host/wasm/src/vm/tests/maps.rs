@@ -32,25 +32,68 @@ fn probe(guest: &mut Guest, callback: &'static str) -> Vec<[super::guest::Call; 
 fn availability_by_phase() {
     let gone = (2, 0, 2, 2);
     let rows: [(&'static str, Callback, [(u32, usize, u32, u32); 4]); 8] = [
-        (ON_REQUEST, Callback::RequestHeaders { end_of_stream: false }, [(0, 9, 0, 0), gone, gone, gone]),
-        ("proxy_on_request_body", Callback::RequestBody { end_of_stream: false }, [gone; 4]),
-        ("proxy_on_request_trailers", Callback::RequestTrailers, [gone, (0, 1, 0, 0), gone, gone]),
-        ("proxy_on_response_headers", Callback::ResponseHeaders { end_of_stream: false }, [gone, gone, (0, 2, 0, 0), gone]),
-        ("proxy_on_response_body", Callback::ResponseBody { end_of_stream: false }, [gone; 4]),
-        ("proxy_on_response_trailers", Callback::ResponseTrailers, [gone, gone, gone, (0, 1, 0, 0)]),
+        (
+            ON_REQUEST,
+            Callback::RequestHeaders {
+                end_of_stream: false,
+            },
+            [(0, 9, 0, 0), gone, gone, gone],
+        ),
+        (
+            "proxy_on_request_body",
+            Callback::RequestBody {
+                end_of_stream: false,
+            },
+            [gone; 4],
+        ),
+        (
+            "proxy_on_request_trailers",
+            Callback::RequestTrailers,
+            [gone, (0, 1, 0, 0), gone, gone],
+        ),
+        (
+            "proxy_on_response_headers",
+            Callback::ResponseHeaders {
+                end_of_stream: false,
+            },
+            [gone, gone, (0, 2, 0, 0), gone],
+        ),
+        (
+            "proxy_on_response_body",
+            Callback::ResponseBody {
+                end_of_stream: false,
+            },
+            [gone; 4],
+        ),
+        (
+            "proxy_on_response_trailers",
+            Callback::ResponseTrailers,
+            [gone, gone, gone, (0, 1, 0, 0)],
+        ),
         // Everything can be read but request trailers, nothing be changed.
-        ("proxy_on_log", Callback::Log, [(0, 10, 0, 2), (1, 0, 0, 2), (0, 3, 0, 2), (0, 2, 0, 2)]),
+        (
+            "proxy_on_log",
+            Callback::Log,
+            [(0, 10, 0, 2), (1, 0, 0, 2), (0, 3, 0, 2), (0, 2, 0, 2)],
+        ),
         ("proxy_on_done", Callback::Done, [gone; 4]),
     ];
     let mut guest = Guest::new();
-    let calls: Vec<_> = rows.iter().map(|(name, ..)| probe(&mut guest, name)).collect();
+    let calls: Vec<_> = rows
+        .iter()
+        .map(|(name, ..)| probe(&mut guest, name))
+        .collect();
     let mut run = guest.start();
     run.io().request_trailers = Some(headers(&[("x-one", "t")]));
     run.io().response_trailers = Some(headers(&[("x-one", "t")]));
     for ((name, callback, expected), calls) in rows.iter().zip(calls) {
         run.callback(*callback).unwrap();
         for (map, ([get, pairs, size, add], expected)) in calls.iter().zip(expected).enumerate() {
-            assert_eq!(run.status(pairs), 0, "{name} {map}: pairs of a missing map are Ok and empty");
+            assert_eq!(
+                run.status(pairs),
+                0,
+                "{name} {map}: pairs of a missing map are Ok and empty"
+            );
             let entries = unpairs(&run.bytes(pairs)).len();
             let found = (run.status(get), entries, run.status(size), run.status(add));
             assert_eq!(found, *expected, "{name}, map {map}");
@@ -62,7 +105,11 @@ fn availability_by_phase() {
 fn maps_stay_while_the_guest_holds_the_stream() {
     let mut guest = Guest::new();
     guest.returns(ON_REQUEST, 1);
-    let held = guest.call("proxy_on_request_body", GET, &[Int(0), Bytes(b":path"), Out, Out]);
+    let held = guest.call(
+        "proxy_on_request_body",
+        GET,
+        &[Int(0), Bytes(b":path"), Out, Out],
+    );
     guest.returns("proxy_on_request_body", 0);
     let resume = guest.call("proxy_on_tick", "proxy_set_effective_context", &[Int(2)]);
     let before = guest.call("proxy_on_tick", GET, &[Int(0), Bytes(b":path"), Out, Out]);
@@ -73,10 +120,16 @@ fn maps_stay_while_the_guest_holds_the_stream() {
     let mut run = guest.start_with(super::guest::vm_config(), plugin);
     assert_eq!(run.stream.get(), 2);
     assert_eq!(run.request_headers(), Action::PauseHeaders);
-    run.callback(Callback::RequestBody { end_of_stream: true }).unwrap();
+    run.callback(Callback::RequestBody {
+        end_of_stream: true,
+    })
+    .unwrap();
     assert_eq!(run.text(&held), Ok("/p?q=1".to_owned()));
     run.vm.on_tick(run.root).unwrap();
-    assert_eq!((run.status(&resume), run.text(&before)), (0, Ok("/p?q=1".to_owned())));
+    assert_eq!(
+        (run.status(&resume), run.text(&before)),
+        (0, Ok("/p?q=1".to_owned()))
+    );
     assert_eq!(run.text(&after), Err(2), "resuming lets go of the request");
 }
 
@@ -94,8 +147,10 @@ fn values_of_the_first_entry_only() {
         ("absent", Err(1)),
         ("", Err(1)),
     ];
-    let calls: Vec<_> =
-        cases.iter().map(|(name, _)| guest.call(ON_REQUEST, GET, &[Int(0), Bytes(name.as_bytes()), Out, Out])).collect();
+    let calls: Vec<_> = cases
+        .iter()
+        .map(|(name, _)| guest.call(ON_REQUEST, GET, &[Int(0), Bytes(name.as_bytes()), Out, Out]))
+        .collect();
     let mut run = guest.start();
     run.request_headers();
     for ((name, expected), call) in cases.iter().zip(&calls) {
@@ -136,8 +191,14 @@ fn all_pairs_in_envoys_order() {
         ("cookie", "a=1"),
         ("cookie", "b=2"),
     ];
-    assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let bytes: usize = expected.iter().map(|(name, value)| name.len() + value.len()).sum();
+    assert_eq!(
+        found,
+        expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+    );
+    let bytes: usize = expected
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
     assert_eq!(run.out(&size, 0) as usize, bytes);
 }
 
@@ -146,26 +207,57 @@ fn changes() {
     let mut guest = Guest::new();
     let blob = pairs(&[(":status", "404"), ("a", "1"), ("a", "2")]);
     let ok = [
-        guest.call(ON_REQUEST, "proxy_replace_header_map_value", &[Int(0), Bytes(b":path"), Bytes(b"/z")]),
-        guest.call(ON_REQUEST, "proxy_replace_header_map_value", &[Int(0), Bytes(b"Cookie"), Bytes(b"c=3")]),
-        guest.call(ON_REQUEST, "proxy_remove_header_map_value", &[Int(0), Bytes(b"x-one")]),
-        guest.call(ON_REQUEST, "proxy_remove_header_map_value", &[Int(0), Bytes(b"absent")]),
+        guest.call(
+            ON_REQUEST,
+            "proxy_replace_header_map_value",
+            &[Int(0), Bytes(b":path"), Bytes(b"/z")],
+        ),
+        guest.call(
+            ON_REQUEST,
+            "proxy_replace_header_map_value",
+            &[Int(0), Bytes(b"Cookie"), Bytes(b"c=3")],
+        ),
+        guest.call(
+            ON_REQUEST,
+            "proxy_remove_header_map_value",
+            &[Int(0), Bytes(b"x-one")],
+        ),
+        guest.call(
+            ON_REQUEST,
+            "proxy_remove_header_map_value",
+            &[Int(0), Bytes(b"absent")],
+        ),
         guest.call(ON_REQUEST, ADD, &[Int(0), Bytes(b"x-empty"), Bytes(b"")]),
-        guest.call("proxy_on_response_headers", "proxy_set_header_map_pairs", &[Int(2), Bytes(&blob)]),
+        guest.call(
+            "proxy_on_response_headers",
+            "proxy_set_header_map_pairs",
+            &[Int(2), Bytes(&blob)],
+        ),
     ];
     let bad = [
-        guest.call(ON_REQUEST, ADD, &[Int(0), Bytes(b"x-a"), Bytes(b"v\r\nx-b: w")]),
+        guest.call(
+            ON_REQUEST,
+            ADD,
+            &[Int(0), Bytes(b"x-a"), Bytes(b"v\r\nx-b: w")],
+        ),
         guest.call(ON_REQUEST, ADD, &[Int(0), Bytes(b"x a"), Bytes(b"v")]),
         guest.call(ON_REQUEST, ADD, &[Int(8), Bytes(b"x"), Bytes(b"v")]),
         guest.call(ON_REQUEST, ADD, &[Int(4), Bytes(b"x"), Bytes(b"v")]),
         guest.call(ON_REQUEST, GET, &[Int(8), Bytes(b"x"), Out, Out]),
         guest.call(ON_REQUEST, PAIRS, &[Int(8), Out, Out]),
         guest.call(ON_REQUEST, SIZE, &[Int(-1), Out]),
-        guest.call(ON_REQUEST, "proxy_set_header_map_pairs", &[Int(2), Bytes(&blob)]),
+        guest.call(
+            ON_REQUEST,
+            "proxy_set_header_map_pairs",
+            &[Int(2), Bytes(&blob)],
+        ),
     ];
     let mut run = guest.start();
     run.request_headers();
-    run.callback(Callback::ResponseHeaders { end_of_stream: false }).unwrap();
+    run.callback(Callback::ResponseHeaders {
+        end_of_stream: false,
+    })
+    .unwrap();
     for (index, call) in ok.iter().enumerate() {
         assert_eq!(run.status(call), 0, "{index}");
     }
@@ -174,7 +266,14 @@ fn changes() {
     }
     let io = run.io();
     assert_eq!(io.request.path.as_str(), "/z");
-    assert_eq!(io.request.headers.get_all("cookie").iter().collect::<Vec<_>>(), ["c=3"]);
+    assert_eq!(
+        io.request
+            .headers
+            .get_all("cookie")
+            .iter()
+            .collect::<Vec<_>>(),
+        ["c=3"]
+    );
     assert!(!io.request.headers.contains_key("x-one") && !io.request.headers.contains_key("x-a"));
     assert_eq!(io.request.headers["x-empty"], "");
     let response = io.response.as_ref().unwrap();
@@ -187,31 +286,69 @@ fn changes() {
 fn a_map_set_without_pseudo_headers_lacks_them() {
     let mut guest = Guest::new();
     let blob = pairs(&[("a", "1")]);
-    guest.call(ON_REQUEST, "proxy_set_header_map_pairs", &[Int(0), Bytes(&blob)]);
+    guest.call(
+        ON_REQUEST,
+        "proxy_set_header_map_pairs",
+        &[Int(0), Bytes(&blob)],
+    );
     let path = guest.call(ON_REQUEST, GET, &[Int(0), Bytes(b":path"), Out, Out]);
-    guest.call("proxy_on_response_headers", "proxy_set_header_map_pairs", &[Int(2), Bytes(b"malformed")]);
+    guest.call(
+        "proxy_on_response_headers",
+        "proxy_set_header_map_pairs",
+        &[Int(2), Bytes(b"malformed")],
+    );
     let mut run = guest.start();
     run.request_headers();
     assert_eq!(run.text(&path), Err(1));
     assert_eq!(run.io().missing, PseudoSet::REQUEST);
-    run.callback(Callback::ResponseHeaders { end_of_stream: true }).unwrap();
+    run.callback(Callback::ResponseHeaders {
+        end_of_stream: true,
+    })
+    .unwrap();
     assert!(run.io().missing.intersects(PseudoSet::STATUS));
-    assert!(run.io().response.as_ref().unwrap().headers.is_empty(), "a malformed blob is an empty map");
+    assert!(
+        run.io().response.as_ref().unwrap().headers.is_empty(),
+        "a malformed blob is an empty map"
+    );
 }
 
 #[test]
 fn trailers_come_to_exist_at_the_end_of_a_body() {
     let mut guest = Guest::new();
-    let add = guest.call("proxy_on_request_body", ADD, &[Int(1), Bytes(b"x-sum"), Bytes(b"7")]);
-    let read = guest.call("proxy_on_request_body", GET, &[Int(1), Bytes(b"x-sum"), Out, Out]);
-    let add_response = guest.call("proxy_on_response_body", ADD, &[Int(3), Bytes(b"x-sum"), Bytes(b"8")]);
+    let add = guest.call(
+        "proxy_on_request_body",
+        ADD,
+        &[Int(1), Bytes(b"x-sum"), Bytes(b"7")],
+    );
+    let read = guest.call(
+        "proxy_on_request_body",
+        GET,
+        &[Int(1), Bytes(b"x-sum"), Out, Out],
+    );
+    let add_response = guest.call(
+        "proxy_on_response_body",
+        ADD,
+        &[Int(3), Bytes(b"x-sum"), Bytes(b"8")],
+    );
     let mut run = guest.start();
-    run.callback(Callback::RequestBody { end_of_stream: false }).unwrap();
-    assert_eq!((run.status(&add), run.io().request_trailers.is_some()), (2, false));
-    run.callback(Callback::RequestBody { end_of_stream: true }).unwrap();
+    run.callback(Callback::RequestBody {
+        end_of_stream: false,
+    })
+    .unwrap();
+    assert_eq!(
+        (run.status(&add), run.io().request_trailers.is_some()),
+        (2, false)
+    );
+    run.callback(Callback::RequestBody {
+        end_of_stream: true,
+    })
+    .unwrap();
     assert_eq!((run.status(&add), run.text(&read)), (0, Ok("7".to_owned())));
     assert_eq!(run.io().request_trailers.as_ref().unwrap()["x-sum"], "7");
-    run.callback(Callback::ResponseBody { end_of_stream: true }).unwrap();
+    run.callback(Callback::ResponseBody {
+        end_of_stream: true,
+    })
+    .unwrap();
     assert_eq!(run.status(&add_response), 0);
     assert_eq!(run.io().response_trailers.as_ref().unwrap()["x-sum"], "8");
 }
@@ -223,7 +360,14 @@ fn maps_of_a_call_are_there_inside_its_callback_only() {
     let made = guest.call(
         ON_REQUEST,
         "proxy_http_call",
-        &[Bytes(b"idp"), Bytes(&blob), Bytes(b""), Bytes(b""), Int(0), Out],
+        &[
+            Bytes(b"idp"),
+            Bytes(&blob),
+            Bytes(b""),
+            Bytes(b""),
+            Int(0),
+            Out,
+        ],
     );
     let early = guest.call(ON_REQUEST, GET, &[Int(6), Bytes(b":status"), Out, Out]);
     let on_response = "proxy_on_http_call_response";
@@ -238,14 +382,28 @@ fn maps_of_a_call_are_there_inside_its_callback_only() {
     assert_eq!((run.status(&made), run.out(&made, 0)), (0, 1));
     assert_eq!(run.status(&early), 2);
     assert_eq!(run.status(&status), UNTOUCHED);
-    let head = tidegate_model::ResponseHead { status: StatusCode::FORBIDDEN, headers: headers(&[("h", "1")]) };
-    let response = HttpCallResponse { head, body: bytes::Bytes::new(), trailers: headers(&[("t", "2")]) };
+    let head = tidegate_model::ResponseHead {
+        status: StatusCode::FORBIDDEN,
+        headers: headers(&[("h", "1")]),
+    };
+    let response = HttpCallResponse {
+        head,
+        body: bytes::Bytes::new(),
+        trailers: headers(&[("t", "2")]),
+    };
     run.vm.on_http_call_response(1, response.clone()).unwrap();
     assert_eq!(run.text(&status), Ok("403".to_owned()));
     assert_eq!(run.text(&trailer), Ok("2".to_owned()));
-    assert_eq!(unpairs(&run.bytes(&all)), [(":status".into(), "403".into()), ("h".into(), "1".into())]);
+    assert_eq!(
+        unpairs(&run.bytes(&all)),
+        [(":status".into(), "403".into()), ("h".into(), "1".into())]
+    );
     assert_eq!(run.status(&change), 2);
-    assert_eq!(run.text(&as_stream), Ok("403".to_owned()), "a stream of the same root sees it too");
+    assert_eq!(
+        run.text(&as_stream),
+        Ok("403".to_owned()),
+        "a stream of the same root sees it too"
+    );
 }
 
 #[test]
@@ -256,7 +414,15 @@ fn a_detached_exchange_is_out_of_reach() {
     assert!(run.vm.detach(run.stream).is_some());
     assert!(run.vm.detach(run.stream).is_none());
     run.request_headers();
-    assert_eq!([run.status(&get), run.status(&all), run.status(&size), run.status(&add)], [2, 0, 2, 2]);
+    assert_eq!(
+        [
+            run.status(&get),
+            run.status(&all),
+            run.status(&size),
+            run.status(&add)
+        ],
+        [2, 0, 2, 2]
+    );
     run.vm.attach(run.stream, Box::new(exchange()));
     run.request_headers();
     assert_eq!(run.status(&get), 0);

@@ -12,18 +12,60 @@ const ON_REQUEST: &str = "proxy_on_request_headers";
 
 fn reply(guest: &mut Guest, callback: &'static str, code: i64) -> super::guest::Call {
     let blob = pairs(&[("x-why", "policy")]);
-    guest.call(callback, REPLY, &[Int(code), Bytes(b"not today"), Bytes(b"denied"), Bytes(&blob), Int(-1)])
+    guest.call(
+        callback,
+        REPLY,
+        &[
+            Int(code),
+            Bytes(b"not today"),
+            Bytes(b"denied"),
+            Bytes(&blob),
+            Int(-1),
+        ],
+    )
 }
 
 #[test]
 fn a_local_reply_stops_whatever_the_callback_returns() {
     let cases: [(&'static str, Callback, Action); 6] = [
-        (ON_REQUEST, Callback::RequestHeaders { end_of_stream: true }, Action::PauseWatermark),
-        ("proxy_on_request_body", Callback::RequestBody { end_of_stream: true }, Action::PauseNoBuffer),
-        ("proxy_on_request_trailers", Callback::RequestTrailers, Action::Pause),
-        ("proxy_on_response_headers", Callback::ResponseHeaders { end_of_stream: true }, Action::PauseWatermark),
-        ("proxy_on_response_body", Callback::ResponseBody { end_of_stream: true }, Action::PauseNoBuffer),
-        ("proxy_on_response_trailers", Callback::ResponseTrailers, Action::Pause),
+        (
+            ON_REQUEST,
+            Callback::RequestHeaders {
+                end_of_stream: true,
+            },
+            Action::PauseWatermark,
+        ),
+        (
+            "proxy_on_request_body",
+            Callback::RequestBody {
+                end_of_stream: true,
+            },
+            Action::PauseNoBuffer,
+        ),
+        (
+            "proxy_on_request_trailers",
+            Callback::RequestTrailers,
+            Action::Pause,
+        ),
+        (
+            "proxy_on_response_headers",
+            Callback::ResponseHeaders {
+                end_of_stream: true,
+            },
+            Action::PauseWatermark,
+        ),
+        (
+            "proxy_on_response_body",
+            Callback::ResponseBody {
+                end_of_stream: true,
+            },
+            Action::PauseNoBuffer,
+        ),
+        (
+            "proxy_on_response_trailers",
+            Callback::ResponseTrailers,
+            Action::Pause,
+        ),
     ];
     for (name, callback, expected) in cases {
         let mut guest = Guest::new();
@@ -34,10 +76,18 @@ fn a_local_reply_stops_whatever_the_callback_returns() {
         assert_eq!(run.status(&call), 0);
         let stream = run.stream;
         let effects = run.effects();
-        let [Effect::LocalReply { context, reply }] = &effects[..] else { panic!("{name}: {effects:?}") };
+        let [Effect::LocalReply { context, reply }] = &effects[..] else {
+            panic!("{name}: {effects:?}")
+        };
         assert_eq!((*context, reply.status), (stream, StatusCode::FORBIDDEN));
-        assert_eq!((&reply.body[..], reply.details.as_str()), (&b"denied"[..], "not_today"));
-        assert_eq!((&reply.headers["x-why"], reply.grpc_status), (&http::HeaderValue::from_static("policy"), None));
+        assert_eq!(
+            (&reply.body[..], reply.details.as_str()),
+            (&b"denied"[..], "not_today")
+        );
+        assert_eq!(
+            (&reply.headers["x-why"], reply.grpc_status),
+            (&http::HeaderValue::from_static("policy"), None)
+        );
     }
 }
 
@@ -52,8 +102,15 @@ fn the_first_reply_wins_and_a_later_one_holds_nothing_up() {
     assert_eq!(run.request_headers(), Action::PauseWatermark);
     assert_eq!(run.status(&second), 0);
     let effects = run.effects();
-    assert!(matches!(&effects[..], [Effect::LocalReply { reply, .. }] if reply.status == 401), "{effects:?}");
-    let action = run.callback(Callback::ResponseHeaders { end_of_stream: false }).unwrap();
+    assert!(
+        matches!(&effects[..], [Effect::LocalReply { reply, .. }] if reply.status == 401),
+        "{effects:?}"
+    );
+    let action = run
+        .callback(Callback::ResponseHeaders {
+            end_of_stream: false,
+        })
+        .unwrap();
     assert_eq!((action, run.vm.has_effects()), (Action::Continue, false));
 }
 
@@ -89,7 +146,10 @@ fn a_reply_and_a_resume_in_one_entry_do_not_both_happen() {
         let mut run = guest.start();
         run.request_headers();
         let effects = run.effects();
-        assert!(matches!(&effects[..], [Effect::LocalReply { .. }]), "{effects:?}");
+        assert!(
+            matches!(&effects[..], [Effect::LocalReply { .. }]),
+            "{effects:?}"
+        );
     }
 }
 
@@ -100,7 +160,11 @@ fn invalid_replies_are_refused() {
         let call = reply(&mut guest, ON_REQUEST, code);
         let mut run = guest.start();
         assert_eq!(run.request_headers(), Action::Continue, "{code}");
-        assert_eq!((run.status(&call), run.vm.has_effects()), (2, false), "{code}");
+        assert_eq!(
+            (run.status(&call), run.vm.has_effects()),
+            (2, false),
+            "{code}"
+        );
     }
 }
 
@@ -132,7 +196,8 @@ fn streams_to_continue() {
 fn streams_to_close() {
     let expected = [(0, 0), (1, 0), (2, 0), (3, 0), (4, 2)];
     let mut guest = Guest::new();
-    let calls = expected.map(|(stream, _)| guest.call(ON_REQUEST, "proxy_close_stream", &[Int(stream)]));
+    let calls =
+        expected.map(|(stream, _)| guest.call(ON_REQUEST, "proxy_close_stream", &[Int(stream)]));
     let mut run = guest.start();
     run.request_headers();
     for ((stream, status), call) in expected.iter().zip(&calls) {
@@ -143,8 +208,14 @@ fn streams_to_close() {
         matches!(
             &effects[..],
             [
-                Effect::CloseStream { direction: Direction::Request, .. },
-                Effect::CloseStream { direction: Direction::Response, .. }
+                Effect::CloseStream {
+                    direction: Direction::Request,
+                    ..
+                },
+                Effect::CloseStream {
+                    direction: Direction::Response,
+                    ..
+                }
             ]
         ),
         "{effects:?}"
@@ -169,8 +240,14 @@ fn functions_of_version_0_1_0() {
             &effects[..],
             [
                 Effect::ClearRouteCache { .. },
-                Effect::Resume { direction: Direction::Request, .. },
-                Effect::Resume { direction: Direction::Response, .. }
+                Effect::Resume {
+                    direction: Direction::Request,
+                    ..
+                },
+                Effect::Resume {
+                    direction: Direction::Response,
+                    ..
+                }
             ]
         ),
         "{effects:?}"
@@ -182,12 +259,27 @@ fn foreign_functions() {
     let mut guest = Guest::new();
     let foreign = "proxy_call_foreign_function";
     let out = Arg::Out;
-    let clear = guest.call(ON_REQUEST, foreign, &[Bytes(b"clear_route_cache"), Bytes(b""), out, out]);
-    let no_out = guest.call(ON_REQUEST, foreign, &[Bytes(b"clear_route_cache"), Bytes(b""), Int(0), Int(0)]);
-    let unknown = guest.call(ON_REQUEST, foreign, &[Bytes(b"expr_create"), Bytes(b"1"), out, out]);
+    let clear = guest.call(
+        ON_REQUEST,
+        foreign,
+        &[Bytes(b"clear_route_cache"), Bytes(b""), out, out],
+    );
+    let no_out = guest.call(
+        ON_REQUEST,
+        foreign,
+        &[Bytes(b"clear_route_cache"), Bytes(b""), Int(0), Int(0)],
+    );
+    let unknown = guest.call(
+        ON_REQUEST,
+        foreign,
+        &[Bytes(b"expr_create"), Bytes(b"1"), out, out],
+    );
     let mut run = guest.start();
     run.request_headers();
-    assert_eq!([run.status(&clear), run.out(&clear, 0), run.out(&clear, 1)], [0; 3]);
+    assert_eq!(
+        [run.status(&clear), run.out(&clear, 0), run.out(&clear, 1)],
+        [0; 3]
+    );
     assert_eq!(run.status(&no_out), 0);
     assert_eq!((run.status(&unknown), run.out(&unknown, 0)), (1, UNTOUCHED));
     assert_eq!(run.effects().len(), 2);
@@ -211,12 +303,18 @@ fn a_guest_in_a_loop_cannot_fill_the_host_with_effects() {
     assert_eq!((run.status(&last), run.status(&sent)), (10, 0));
     let effects = run.effects();
     assert_eq!(effects.len(), 10_001);
-    assert!(matches!(effects.last(), Some(Effect::LocalReply { .. })), "a reply is never lost");
+    assert!(
+        matches!(effects.last(), Some(Effect::LocalReply { .. })),
+        "a reply is never lost"
+    );
 }
 
 #[test]
 fn headers_pause_by_the_plugins_choice() {
-    for (wait, expected) in [(false, Action::PauseWatermark), (true, Action::PauseHeaders)] {
+    for (wait, expected) in [
+        (false, Action::PauseWatermark),
+        (true, Action::PauseHeaders),
+    ] {
         let mut guest = Guest::new();
         guest.returns(ON_REQUEST, 1);
         let mut plugin = super::guest::plugin();
