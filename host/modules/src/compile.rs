@@ -30,13 +30,28 @@ impl Compiled {
             let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
             modules.entry(digest.clone()).or_default().clone()
         };
-        let compiled = slot.get_or_init(|| engine.compile(bytes).map_err(|error: LoadError| error.to_string()));
+        let compiled = slot.get_or_init(|| {
+            engine
+                .compile(bytes)
+                .map_err(|error: LoadError| error.to_string())
+        });
         compiled.clone().map_err(CompileError::Module)
     }
 
     /// Forgets modules that no filter uses.
     pub(crate) fn retain(&self, wanted: impl Fn(&str) -> bool) {
-        self.modules.lock().unwrap_or_else(PoisonError::into_inner).retain(|digest, _| wanted(digest));
+        self.modules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|digest, _| wanted(digest));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.modules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     fn engine(&self) -> Result<&Engine, EngineError> {

@@ -33,12 +33,21 @@ pub(crate) struct LoadFailure {
 }
 
 /// Loads a filter. Blocks for as long as reading, compiling and configuring take.
-pub(crate) fn load(spec: &Arc<FilterSpec>, compiled: &Compiled, shared: &Arc<Shared>) -> Result<Loaded, LoadFailure> {
-    let failed = |message: String| LoadFailure { cause: FailureCause::Load, message: message.into() };
+pub(crate) fn load(
+    spec: &Arc<FilterSpec>,
+    compiled: &Compiled,
+    shared: &Arc<Shared>,
+) -> Result<Loaded, LoadFailure> {
+    let failed = |message: String| LoadFailure {
+        cause: FailureCause::Load,
+        message: message.into(),
+    };
     let bytes = source::read(&spec.module).map_err(|error| failed(error.to_string()))?;
     let digest = digest(&bytes);
     check_pin(spec, &digest).map_err(failed)?;
-    let module = compiled.get(&digest, &bytes).map_err(|error| failed(error.to_string()))?;
+    let module = compiled
+        .get(&digest, &bytes)
+        .map_err(|error| failed(error.to_string()))?;
     let loaded = Loaded {
         vm: Arc::new(vm_config(spec)),
         root: Arc::new(plugin_config(spec)),
@@ -51,12 +60,16 @@ pub(crate) fn load(spec: &Arc<FilterSpec>, compiled: &Compiled, shared: &Arc<Sha
 }
 
 fn check_pin(spec: &FilterSpec, digest: &str) -> Result<(), String> {
-    let Some(pin) = &spec.sha256 else { return Ok(()) };
+    let Some(pin) = &spec.sha256 else {
+        return Ok(());
+    };
     let pin = pin.trim_start_matches("sha256:").to_ascii_lowercase();
     if digest.trim_start_matches("sha256:") == pin {
         return Ok(());
     }
-    Err(format!("spec.sha256 is {pin}, but the module is {digest}; it is not run. Correct the digest, or the module"))
+    Err(format!(
+        "spec.sha256 is {pin}, but the module is {digest}; it is not run. Correct the digest, or the module"
+    ))
 }
 
 /// Starts and configures the filter once, so that a bad configuration is known before a request meets it.
@@ -71,7 +84,10 @@ fn try_out(loaded: &Loaded, shared: &Arc<Shared>) -> Result<(), LoadFailure> {
             Cause::Deadline => FailureCause::Deadline,
             Cause::Memory => FailureCause::Memory,
         };
-        LoadFailure { cause, message: failure.to_string().into() }
+        LoadFailure {
+            cause,
+            message: failure.to_string().into(),
+        }
     })
 }
 
@@ -97,8 +113,15 @@ fn plugin_config(spec: &FilterSpec) -> PluginConfig {
         name: spec.id.name.clone(),
         root_id: spec.root_id.to_string(),
         config: spec.config.bytes.clone(),
-        capabilities: spec.capabilities.iter().fold(Capabilities::NONE, |all, one| all | capability(*one)),
-        clusters: spec.clusters.keys().map(ToString::to_string).collect::<BTreeSet<_>>(),
+        capabilities: spec
+            .capabilities
+            .iter()
+            .fold(Capabilities::NONE, |all, one| all | capability(*one)),
+        clusters: spec
+            .clusters
+            .keys()
+            .map(ToString::to_string)
+            .collect::<BTreeSet<_>>(),
         headers_wait_for_body: spec.headers_wait_for_body,
         buffered_body: spec.limits.buffered_body,
     }

@@ -99,10 +99,14 @@ impl Loader {
                     }
                 }
             }
-            let digests: Vec<_> = entries.values().filter_map(|e| Some(e.good.as_ref()?.digest.clone())).collect();
+            let digests: Vec<_> = entries
+                .values()
+                .filter_map(|e| Some(e.good.as_ref()?.digest.clone()))
+                .collect();
             // Whatever is just being loaded is kept by its own hold on the compiled module.
             if start.is_empty() {
-                self.compiled.retain(|digest| digests.iter().any(|wanted| **wanted == *digest));
+                self.compiled
+                    .retain(|digest| digests.iter().any(|wanted| **wanted == *digest));
             }
         }
         for spec in start {
@@ -113,25 +117,35 @@ impl Loader {
     /// The state of each of `filters`, in their order.
     pub fn states(&self, filters: &[Arc<FilterSpec>]) -> Vec<State> {
         let entries = self.entries();
-        filters.iter().map(|spec| entries.get(&spec.id).map_or(State::Loading, Entry::state)).collect()
+        filters
+            .iter()
+            .map(|spec| entries.get(&spec.id).map_or(State::Loading, Entry::state))
+            .collect()
     }
 
     /// Whether one of `filters` is being loaded at this moment.
     pub fn is_loading(&self, filters: &[Arc<FilterSpec>]) -> bool {
         let entries = self.entries();
-        filters.iter().any(|spec| entries.get(&spec.id).is_some_and(|entry| entry.loading))
+        filters
+            .iter()
+            .any(|spec| entries.get(&spec.id).is_some_and(|entry| entry.loading))
     }
 
     /// Verdicts for conditions.
     pub fn verdicts(&self) -> FilterVerdicts {
-        self.entries().iter().map(|(id, entry)| (id.clone(), entry.verdict())).collect()
+        self.entries()
+            .iter()
+            .map(|(id, entry)| (id.clone(), entry.verdict()))
+            .collect()
     }
 
     /// Whether every wanted filter has its first verdict. Those that are fetched over the network are not waited for.
     pub fn is_settled(&self) -> bool {
         use tidegate_model::ModuleSource::{Image, Url};
         self.entries().values().all(|entry| {
-            entry.latest.is_some() || entry.good.is_some() || matches!(entry.spec.module, Image(_) | Url(_))
+            entry.latest.is_some()
+                || entry.good.is_some()
+                || matches!(entry.spec.module, Image(_) | Url(_))
         })
     }
 
@@ -174,7 +188,10 @@ impl Loader {
             .await;
             let result = result.unwrap_or_else(|error| {
                 let message = format!("loading it made the host fail: {error}").into();
-                Err(LoadFailure { cause: tidegate_model::FailureCause::Load, message })
+                Err(LoadFailure {
+                    cause: tidegate_model::FailureCause::Load,
+                    message,
+                })
             });
             loader.settle(&spec, stamp, result);
         });
@@ -188,7 +205,12 @@ impl Loader {
     ) {
         let mut entries = self.entries();
         // Changed or gone meanwhile: the newer version's own load will tell.
-        let Some(entry) = entries.get_mut(&spec.id).filter(|entry| entry.spec.same(spec)) else { return };
+        let Some(entry) = entries
+            .get_mut(&spec.id)
+            .filter(|entry| entry.spec.same(spec))
+        else {
+            return;
+        };
         entry.loading = false;
         entry.stamp = stamp;
         let outcome = result.map(|loaded| {
@@ -207,7 +229,11 @@ impl Loader {
             Err(failure) => entry.latest.as_ref() != Some(&Err(failure.clone())),
         };
         entry.again_at = outcome.is_err().then(|| Instant::now() + entry.pause);
-        entry.pause = if outcome.is_ok() { FIRST_PAUSE } else { (entry.pause * 2).min(LONGEST_PAUSE) };
+        entry.pause = if outcome.is_ok() {
+            FIRST_PAUSE
+        } else {
+            (entry.pause * 2).min(LONGEST_PAUSE)
+        };
         if let Err(failure) = &outcome
             && changed
         {
@@ -237,7 +263,10 @@ impl Entry {
 
     fn change(&mut self, spec: &Arc<FilterSpec>) {
         let good = self.good.take();
-        *self = Self { good, ..Self::new(spec) };
+        *self = Self {
+            good,
+            ..Self::new(spec)
+        };
     }
 
     fn file_changed(&self) -> bool {
@@ -248,9 +277,10 @@ impl Entry {
     fn state(&self) -> State {
         match (&self.good, &self.latest) {
             (Some(good), _) => State::Ready(good.clone()),
-            (None, Some(Err(failure))) => {
-                State::Failed { cause: failure.cause, message: failure.message.clone() }
-            }
+            (None, Some(Err(failure))) => State::Failed {
+                cause: failure.cause,
+                message: failure.message.clone(),
+            },
             (None, _) => State::Loading,
         }
     }

@@ -27,7 +27,9 @@ pub enum SourceError {
     #[error("the module is larger than {} MiB", MOST_BYTES >> 20)]
     TooLarge,
     /// A source that this version does not fetch from.
-    #[error("spec.module.{0}: this version does not fetch modules over the network yet; use builtin, file or configMapRef")]
+    #[error(
+        "spec.module.{0}: this version does not fetch modules over the network yet; use builtin, file or configMapRef"
+    )]
     Remote(&'static str),
 }
 
@@ -37,17 +39,29 @@ pub(crate) fn read(source: &ModuleSource) -> Result<Bytes, SourceError> {
         ModuleSource::Builtin(name) => match tidegate_filters::get(name) {
             Some(bundled) => Ok(Bytes::from_static(bundled.module)),
             None => {
-                let names: Vec<_> = tidegate_filters::all().iter().map(|bundled| bundled.name).collect();
+                let names: Vec<_> = tidegate_filters::all()
+                    .iter()
+                    .map(|bundled| bundled.name)
+                    .collect();
                 Err(SourceError::NoBuiltin(name.to_string(), names.join(", ")))
             }
         },
         ModuleSource::File(path) => {
-            let failed = |error| SourceError::File { path: path.clone(), error };
+            let failed = |error| SourceError::File {
+                path: path.clone(),
+                error,
+            };
             let mut bytes = Vec::new();
             let file = std::fs::File::open(path).map_err(failed)?;
             // One byte more than allowed tells a file that is too large from one that just fits.
-            file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-            if bytes.len() as u64 > MOST_BYTES { Err(SourceError::TooLarge) } else { Ok(bytes.into()) }
+            file.take(MOST_BYTES + 1)
+                .read_to_end(&mut bytes)
+                .map_err(failed)?;
+            if bytes.len() as u64 > MOST_BYTES {
+                Err(SourceError::TooLarge)
+            } else {
+                Ok(bytes.into())
+            }
         }
         ModuleSource::ConfigMap { bytes, .. } => Ok(bytes.clone()),
         ModuleSource::Image(_) => Err(SourceError::Remote("image")),
@@ -57,7 +71,9 @@ pub(crate) fn read(source: &ModuleSource) -> Result<Bytes, SourceError> {
 
 /// What tells cheaply that a file may have changed: its length and its time of modification.
 pub(crate) fn stamp(source: &ModuleSource) -> Option<(u64, std::time::SystemTime)> {
-    let ModuleSource::File(path) = source else { return None };
+    let ModuleSource::File(path) = source else {
+        return None;
+    };
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.len(), metadata.modified().ok()?))
 }

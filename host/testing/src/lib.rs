@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use answer::Answer;
 pub use certificates::Certificate;
-pub use client::{Client, Tls};
+pub use client::{Body, Client, Tls, empty, full, whole};
 pub use gateway::{Builder, Gateway};
 pub use guest::guest;
 pub use ports::Port;

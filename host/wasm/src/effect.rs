@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 use tidegate_model::{RequestHead, ResponseHead};
 
 use crate::action::Direction;
+use crate::headers::View;
 
 /// A stream context in its VM; not used again while the VM lives on and the context does.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -165,6 +166,27 @@ pub struct HttpCallResponse {
     pub body: Bytes,
     /// Empty where there were none.
     pub trailers: HeaderMap,
+}
+
+impl Effect {
+    /// Bytes of fields and body or message: what the host keeps for the guest.
+    pub(crate) fn payload(&self) -> usize {
+        let size = |fields: &HeaderMap| View::Fields(fields).byte_size();
+        match self {
+            Self::HttpCall {
+                head,
+                body,
+                trailers,
+                ..
+            } => size(&head.headers) + body.len() + trailers.as_ref().map_or(0, size),
+            Self::GrpcCall {
+                target, message, ..
+            } => size(&target.metadata) + message.len(),
+            Self::GrpcStream { target } => size(&target.metadata),
+            Self::GrpcSend { message, .. } => message.len(),
+            _ => 0,
+        }
+    }
 }
 
 impl ContextId {

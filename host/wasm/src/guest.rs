@@ -5,6 +5,9 @@ use wasmtime::{Caller, Extern};
 use crate::host::{Gate, Host};
 use crate::status::{Outcome, Status, Stop};
 
+/// Largest capacity that the scratch buffer keeps.
+const KEPT_SCRATCH: usize = 64 << 10;
+
 /// The guest's memory and the host's data, borrowed side by side.
 pub(crate) fn split<'a>(caller: &'a mut Caller<'_, Host>) -> Outcome<(&'a mut [u8], &'a mut Host)> {
     let memory = match caller.data().memory {
@@ -112,7 +115,10 @@ pub(crate) fn deliver_from(
         Ok(()) => deliver(caller, &scratch, ptr_out, size_out),
         Err(status) => Err(status.into()),
     };
-    caller.data_mut().scratch = scratch;
+    // One large value must not stay for the VM's whole life.
+    if scratch.capacity() <= KEPT_SCRATCH {
+        caller.data_mut().scratch = scratch;
+    }
     outcome
 }
 

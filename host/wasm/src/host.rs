@@ -19,6 +19,8 @@ use crate::stream::{PseudoSet, StreamIo};
 
 /// Effects that one VM may have waiting: a guest in a loop stops here.
 const MAX_EFFECTS: usize = 10_000;
+/// Bytes of bodies and messages that they may hold together.
+const MAX_EFFECT_BYTES: usize = 64 << 20;
 
 pub(crate) struct Host {
     /// Known once the instance exists; before that it is looked up among the exports.
@@ -46,6 +48,8 @@ pub(crate) struct Host {
     /// Roots whose `proxy_done` came in this entry.
     pub(crate) finished: Vec<u32>,
     pub(crate) effects: Vec<Effect>,
+    /// Bytes of bodies and messages in them.
+    pub(crate) effect_bytes: usize,
     pub(crate) deadline: Deadline,
     pub(crate) limiter: Limiter,
     pub(crate) log: GuestLog,
@@ -149,9 +153,11 @@ impl Host {
 
     /// Queues an effect.
     pub(crate) fn push(&mut self, effect: Effect) -> Result<(), Status> {
-        if self.effects.len() >= MAX_EFFECTS {
+        let bytes = self.effect_bytes + effect.payload();
+        if self.effects.len() >= MAX_EFFECTS || bytes > MAX_EFFECT_BYTES {
             return Err(Status::InternalFailure);
         }
+        self.effect_bytes = bytes;
         self.effects.push(effect);
         Ok(())
     }
@@ -302,8 +308,10 @@ mod tests {
 
     #[test]
     fn tokens_tell_calls_from_streams() {
-        let mut calls = Calls::default();
-        calls.last_http = u32::MAX;
+        let mut calls = Calls {
+            last_http: u32::MAX,
+            ..Calls::default()
+        };
         assert_eq!(calls.next_http(), 1);
         for _ in 0..3 {
             assert_eq!(calls.next_grpc_call() % 2, 1);

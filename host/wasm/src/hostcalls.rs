@@ -25,6 +25,9 @@ use crate::host::{Gate, Host};
 use crate::module::AbiVersion;
 use crate::status::{Status, answer};
 
+/// Longest name or path that the host keeps or builds anything from.
+const MAX_NAME: usize = 4096;
+
 /// The store as a hostcall sees it.
 pub(crate) type Guest<'a> = Caller<'a, Host>;
 

@@ -34,17 +34,23 @@ const NAMESPACE_SERIES: usize = 10_000;
 /// Process-wide state of all filters: give one `Arc` of it to every VM.
 #[derive(Default)]
 pub struct Shared {
-    namespaces: Mutex<HashMap<Arc<str>, Arc<Namespace>>>,
+    namespaces: Mutex<HashMap<Arc<str>, Namespace>>,
     pub(crate) queues: Queues,
     next_vm: AtomicU64,
 }
 
-/// One namespace and what it uses of its caps.
-pub(crate) struct Namespace {
-    name: Arc<str>,
+/// The scopes of one namespace.
+#[derive(Default)]
+struct Namespace {
+    usage: Arc<Usage>,
+    scopes: HashMap<ScopeKey, Arc<Scope>>,
+}
+
+/// What a namespace, or a scope, uses of the caps.
+#[derive(Default)]
+struct Usage {
     bytes: AtomicUsize,
     series: AtomicUsize,
-    scopes: Mutex<HashMap<ScopeKey, Arc<Scope>>>,
 }
 
 /// Who shares data with whom in a namespace.
@@ -58,12 +64,11 @@ pub(crate) enum ScopeKey {
 
 /// Data, metrics and queue names of one key.
 pub(crate) struct Scope {
-    namespace: Arc<Namespace>,
-    bytes: AtomicUsize,
-    series: AtomicUsize,
-    pub(crate) key: ScopeKey,
-    pub(crate) data: Data,
-    pub(crate) metrics: Metrics,
+    namespace: Arc<Usage>,
+    own: Usage,
+    key: ScopeKey,
+    data: Data,
+    metrics: Metrics,
     pub(crate) queue_names: Mutex<HashMap<Box<[u8]>, u32>>,
 }
 
@@ -77,15 +82,20 @@ impl Shared {
 
     /// All metrics that filters defined, ordered by namespace, scope and name.
     pub fn metrics(&self) -> Vec<MetricSample> {
-        let namespaces: Vec<_> = locked(&self.namespaces).values().cloned().collect();
+        let mut scopes: Vec<(Arc<str>, Arc<Scope>)> = Vec::new();
+        for (name, namespace) in locked(&self.namespaces).iter() {
+            scopes.extend(
+                namespace
+                    .scopes
+                    .values()
+                    .map(|scope| (Arc::clone(name), Arc::clone(scope))),
+            );
+        }
         let mut samples = Vec::new();
-        for namespace in namespaces {
-            let scopes: Vec<_> = locked(&namespace.scopes).values().cloned().collect();
-            for scope in scopes {
-                scope
-                    .metrics
-                    .sample(&namespace.name, scope.key.as_str(), &mut samples);
-            }
+        for (namespace, scope) in scopes {
+            scope
+                .metrics
+                .sample(&namespace, scope.key.as_str(), &mut samples);
         }
         samples.sort_by(|a, b| {
             (&a.namespace, &a.scope, &a.name).cmp(&(&b.namespace, &b.scope, &b.name))
@@ -98,15 +108,14 @@ impl Shared {
     pub fn retain(&self, mut keep: impl FnMut(&str, &str) -> bool) {
         let mut dropped = Vec::new();
         locked(&self.namespaces).retain(|name, namespace| {
-            let mut scopes = locked(&namespace.scopes);
-            scopes.retain(|key, scope| {
+            namespace.scopes.retain(|key, scope| {
                 let kept = keep(name, key.as_str());
                 if !kept {
                     dropped.push(Arc::clone(scope));
                 }
                 kept
             });
-            !scopes.is_empty()
+            !namespace.scopes.is_empty()
         });
         for scope in &dropped {
             self.queues
@@ -116,9 +125,10 @@ impl Shared {
 
     /// Bytes of shared data and queues that a namespace holds.
     pub fn bytes(&self, namespace: &str) -> usize {
-        locked(&self.namespaces)
+        let namespaces = locked(&self.namespaces);
+        namespaces
             .get(namespace)
-            .map_or(0, |namespace| namespace.bytes.load(Ordering::Relaxed))
+            .map_or(0, |namespace| namespace.usage.bytes.load(Ordering::Relaxed))
     }
 
     pub(crate) fn next_vm(&self) -> VmId {
@@ -127,34 +137,29 @@ impl Shared {
 
     /// The scope of a VM, made when it is the first of its key.
     pub(crate) fn scope(&self, vm: &VmConfig) -> Arc<Scope> {
-        // Held to the end, so that `retain` cannot drop the namespace before the scope is in it.
         let mut namespaces = locked(&self.namespaces);
-        let namespace = namespaces
-            .entry(Arc::clone(&vm.namespace))
-            .or_insert_with(|| {
-                Arc::new(Namespace {
-                    name: Arc::clone(&vm.namespace),
-                    bytes: AtomicUsize::new(0),
-                    series: AtomicUsize::new(0),
-                    scopes: Mutex::default(),
-                })
-            });
+        let namespace = namespaces.entry(Arc::clone(&vm.namespace)).or_default();
         let key = ScopeKey::of(vm);
-        let mut scopes = locked(&namespace.scopes);
-        if let Some(scope) = scopes.get(&key) {
-            return Arc::clone(scope);
-        }
-        let scope = Arc::new(Scope {
-            namespace: Arc::clone(namespace),
-            bytes: AtomicUsize::new(0),
-            series: AtomicUsize::new(0),
-            key: key.clone(),
-            data: Data::default(),
-            metrics: Metrics::default(),
-            queue_names: Mutex::default(),
+        let scope = namespace.scopes.entry(key).or_insert_with_key(|key| {
+            Arc::new(Scope {
+                namespace: Arc::clone(&namespace.usage),
+                own: Usage::default(),
+                key: key.clone(),
+                data: Data::default(),
+                metrics: Metrics::default(),
+                queue_names: Mutex::default(),
+            })
         });
-        scopes.insert(key, Arc::clone(&scope));
-        scope
+        Arc::clone(scope)
+    }
+
+    /// The scope of another `vm.id` in that namespace.
+    pub(crate) fn scope_of(&self, namespace: &str, vm_id: &str) -> Option<Arc<Scope>> {
+        locked(&self.namespaces)
+            .get(namespace)?
+            .scopes
+            .get(&ScopeKey::VmId(vm_id.into()))
+            .cloned()
     }
 }
 
@@ -180,19 +185,9 @@ impl Scope {
     ) -> Result<Arc<Metric>, Status> {
         self.metrics.define(kind, name, || {
             take(&self.namespace.series, 1, NAMESPACE_SERIES)?;
-            self.series.fetch_add(1, Ordering::Relaxed);
+            self.own.series.fetch_add(1, Ordering::Relaxed);
             Ok(())
         })
-    }
-
-    /// The scope of another `vm.id` in the same namespace; empty is this one.
-    pub(crate) fn neighbour(self: &Arc<Self>, vm_id: &str) -> Option<Arc<Self>> {
-        if vm_id.is_empty() {
-            return Some(Arc::clone(self));
-        }
-        locked(&self.namespace.scopes)
-            .get(&ScopeKey::VmId(vm_id.into()))
-            .cloned()
     }
 
     /// Whether both are of one namespace.
@@ -204,10 +199,10 @@ impl Scope {
     pub(crate) fn resize(&self, old: usize, new: usize) -> Result<(), Status> {
         if new > old {
             take(&self.namespace.bytes, new - old, NAMESPACE_BYTES)?;
-            self.bytes.fetch_add(new - old, Ordering::Relaxed);
+            self.own.bytes.fetch_add(new - old, Ordering::Relaxed);
         } else {
             self.namespace.bytes.fetch_sub(old - new, Ordering::Relaxed);
-            self.bytes.fetch_sub(old - new, Ordering::Relaxed);
+            self.own.bytes.fetch_sub(old - new, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -217,10 +212,10 @@ impl Drop for Scope {
     fn drop(&mut self) {
         self.namespace
             .bytes
-            .fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+            .fetch_sub(*self.own.bytes.get_mut(), Ordering::Relaxed);
         self.namespace
             .series
-            .fetch_sub(*self.series.get_mut(), Ordering::Relaxed);
+            .fetch_sub(*self.own.series.get_mut(), Ordering::Relaxed);
     }
 }
 

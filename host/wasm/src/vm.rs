@@ -25,8 +25,8 @@ use crate::module::Module;
 use crate::shared::Shared;
 use crate::ticker::{InFlight, Ticker};
 
-/// Of so many entries one is timed in full.
-const SAMPLE: u64 = 64;
+/// Once there are streams, one of so many entries is timed; before, each.
+const SAMPLE: u32 = 64;
 
 /// A running filter, or several that share it.
 pub struct Vm {
@@ -74,7 +74,9 @@ impl Vm {
 
     /// What the last entries asked for, in order. Dropping the iterator early forgets the rest.
     pub fn effects(&mut self) -> std::vec::Drain<'_, Effect> {
-        self.store.data_mut().effects.drain(..)
+        let host = self.store.data_mut();
+        host.effect_bytes = 0;
+        host.effects.drain(..)
     }
 
     /// Whether there are effects to perform.
@@ -165,7 +167,8 @@ impl Vm {
         host.log.forget_error();
         host.deadline.arm(limit);
         self.store.set_epoch_deadline(1);
-        let began = self.entries.is_multiple_of(SAMPLE).then(cpu::thread_time);
+        let timed = !self.served || self.entries.is_multiple_of(u64::from(SAMPLE));
+        let began = timed.then(cpu::thread_time);
         self.entries += 1;
         self.module.engine().ticker().enter(&self.flag);
         let result = guest(&self.exports, &mut self.store);
@@ -189,9 +192,10 @@ impl Vm {
             deadline.finish_long();
         }
         if let Some(began) = began {
-            // What follows the first tick is counted in full, so only what comes before it stands for the other entries.
+            // What follows the first tick is counted in full, so only what comes before it stands for other entries.
             let until = first_tick.unwrap_or_else(cpu::thread_time);
-            self.sampled += until.saturating_sub(began) * u32::try_from(SAMPLE).unwrap_or(1);
+            let stands_for = if self.served { SAMPLE } else { 1 };
+            self.sampled += until.saturating_sub(began) * stands_for;
         }
     }
 
@@ -262,6 +266,7 @@ fn host(module: &Module, vm: Arc<VmConfig>, shared: Arc<Shared>) -> Host {
         calls: Calls::default(),
         finished: Vec::new(),
         effects: Vec::new(),
+        effect_bytes: 0,
         deadline: Deadline::default(),
         log: GuestLog::default(),
         scratch: Vec::new(),

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Without a cluster every manifest goes through [`admit`]. Schemas of the Gateway API come from its CRDs
-//! (`crds/gateway-api.json`), our own from [`own`], those of core kinds from `core`. Messages are those of
+//! (`crds/gateway-api.json`), our own from `own`, those of core kinds from `core`. Messages are those of
 //! Kubernetes 1.36.
 
 mod build;

@@ -34,6 +34,8 @@ pub(crate) fn check(value: &Value, node: &Node, path: &FieldPath<'_>, errors: &m
     }
 }
 
+/// Where a number has a format, an API server names the format instead of the type it found
+/// (`must be of type int32: ""`); we say what is there in any case.
 fn check_type(value: &Value, node: &Node, path: &FieldPath<'_>, errors: &mut Errors) {
     let actual = match value {
         Value::Null if node.nullable => return,
@@ -45,7 +47,9 @@ fn check_type(value: &Value, node: &Node, path: &FieldPath<'_>, errors: &mut Err
         Value::Number(number) if is_integer(number) => Some(Type::Integer),
         Value::Number(_) => Some(Type::Number),
     };
-    let fits = |wanted: &Type| Some(*wanted) == actual || (*wanted == Type::Number && actual == Some(Type::Integer));
+    let fits = |wanted: &Type| {
+        Some(*wanted) == actual || (*wanted == Type::Number && actual == Some(Type::Integer))
+    };
     if !node.types.is_empty() && !node.types.iter().any(fits) {
         errors.type_invalid(path, actual.map_or("null", Type::name), &type_names(node));
     }
@@ -194,7 +198,10 @@ fn check_items(items: &[Value], node: &Node, path: &FieldPath<'_>, errors: &mut 
 }
 
 fn check_keys(items: &[Value], keys: &[String], path: &FieldPath<'_>, errors: &mut Errors) {
-    match items.iter().position(|item| !item.is_object() && !item.is_null()) {
+    match items
+        .iter()
+        .position(|item| !item.is_object() && !item.is_null())
+    {
         Some(index) => errors.invalid(
             path.index(index),
             &items[index],

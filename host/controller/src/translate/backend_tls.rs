@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tidegate_model::{BackendTls, Certificate, SubjectAltName, Trust};
 
+use super::absent::absent;
 use super::certificates;
 use super::context::Context;
 use super::problem::Problem;
@@ -233,8 +234,7 @@ fn missing_targets(context: &Context<'_>, policy: &BackendTlsPolicy) -> Vec<Stri
         }
         let Some(service) = context.service(&policy.meta.namespace, &target.name) else {
             missing.push(format!(
-                "spec.targetRefs[{index}]: Service {}/{} does not exist",
-                policy.meta.namespace, target.name
+                "spec.targetRefs[{index}]: {}", absent(context.resources, Kind::Service, &policy.meta.namespace, &target.name)
             ));
             continue;
         };
@@ -357,13 +357,13 @@ fn authorities(
         ("", "ConfigMap") => {
             let map = context
                 .config_map(namespace, name)
-                .ok_or_else(|| invalid(format!("ConfigMap {namespace}/{name} does not exist")))?;
+                .ok_or_else(|| invalid(absent(context.resources, Kind::ConfigMap, namespace, name)))?;
             certificates::authorities(map).map_err(invalid)
         }
         ("", "Secret") => {
             let secret = context
                 .secret(namespace, name)
-                .ok_or_else(|| invalid(format!("Secret {namespace}/{name} does not exist")))?;
+                .ok_or_else(|| invalid(absent(context.resources, Kind::Secret, namespace, name)))?;
             certificates::secret_authorities(secret).map_err(invalid)
         }
         (group, kind) => Err(Problem {

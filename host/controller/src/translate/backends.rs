@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use tidegate_model::{Backend, BackendProtocol, BackendTls, Certificate, Endpoint, LoadBalancer};
 
+use super::absent::absent;
 use super::context::Context;
 use super::grants::{Referent, Referrer, remedy};
 use super::problem::Problem;
 use super::{backend_tls, endpoints};
+use crate::api::Kind;
 use crate::api::core::{IntOrString, Service, ServicePort};
 use crate::api::reference::BackendObjectReference;
 
@@ -60,7 +62,42 @@ enum AppProtocol {
     Unsupported,
 }
 
-impl Context<'_> {
+/// A Service's port that may be used, and how.
+struct Reached<'a> {
+    service: &'a Service,
+    number: i32,
+    protocol: BackendProtocol,
+    tls: Option<BackendTls>,
+    place: Place,
+}
+
+/// Where the endpoints are.
+enum Place {
+    /// In the EndpointSlices, under this port name.
+    Slices(String),
+    /// Outside the cluster.
+    Elsewhere(Endpoint),
+}
+
+impl Reached<'_> {
+    fn key(&self) -> String {
+        let mut key = format!("{}:{}", self.service.key(), self.number);
+        if self.protocol == BackendProtocol::Http2 {
+            key.push_str("+h2c");
+        }
+        if let Some(tls) = &self.tls {
+            key.push_str("+tls");
+            if let Some(certificate) = &tls.client_certificate {
+                // Another identity is another backend: connections must not be shared.
+                key.push('@');
+                key.push_str(&certificate.name);
+            }
+        }
+        key
+    }
+}
+
+impl<'a> Context<'a> {
     /// The backend of a `backendRef`, known to the snapshot.
     ///
     /// # Errors
@@ -91,7 +128,7 @@ impl Context<'_> {
                 ),
             });
         };
-        let backend = self.backend(&Wanted {
+        let reached = self.reach(&Wanted {
             from,
             namespace,
             name: &reference.name,
@@ -99,6 +136,11 @@ impl Context<'_> {
             speaks,
             client_certificate,
         })?;
+        // Thousands of routes may lead to one Service; its endpoints are gathered for the first.
+        if let Some(known) = self.backends.get(&reached.key()) {
+            return Ok(known.clone());
+        }
+        let backend = self.finish(reached);
         Ok(self.backends.intern(backend))
     }
 
@@ -108,6 +150,11 @@ impl Context<'_> {
     /// # Errors
     /// Why it cannot be reached, for condition `ResolvedRefs`.
     pub(super) fn backend(&mut self, wanted: &Wanted<'_>) -> Result<Backend, Problem> {
+        let reached = self.reach(wanted)?;
+        Ok(self.finish(reached))
+    }
+
+    fn reach(&mut self, wanted: &Wanted<'_>) -> Result<Reached<'a>, Problem> {
         let (namespace, name) = (wanted.namespace, wanted.name);
         let to = Referent {
             group: "",
@@ -130,32 +177,58 @@ impl Context<'_> {
         let Some(service) = self.service(namespace, name) else {
             return Err(Problem {
                 reason: "BackendNotFound",
-                message: format!(
-                    "Service {namespace}/{name} does not exist: create it or correct the reference"
-                ),
+                message: absent(self.resources, Kind::Service, namespace, name),
             });
         };
         if service.spec.type_.as_deref() == Some("ExternalName") {
-            return self.external_backend(service, wanted);
+            return self.reach_external(service, wanted);
         }
         let port = find_port(service, wanted.port)?;
         let port_name = port.name.clone().unwrap_or_default();
         self.service_uses
             .insert((namespace.to_owned(), name.to_owned(), port_name.clone()));
         let (protocol, tls) = self.spoken(service, port, wanted)?;
-        let slices = self.slices(&service.key());
-        let found = endpoints::find(slices, &port_name, self.options.standalone);
+        Ok(Reached {
+            service,
+            number: port.port,
+            protocol,
+            tls,
+            place: Place::Slices(port_name),
+        })
+    }
+
+    /// Gathers the endpoints.
+    fn finish(&mut self, reached: Reached<'a>) -> Backend {
+        let key = reached.key();
+        let endpoints = match reached.place {
+            Place::Elsewhere(endpoint) => vec![endpoint],
+            Place::Slices(port) => self.endpoints(reached.service, port),
+        };
+        Backend {
+            slot: 0,
+            key: key.into(),
+            protocol: reached.protocol,
+            tls: reached.tls,
+            endpoints,
+            load_balancer: LoadBalancer::default(),
+            connect_timeout: None,
+        }
+    }
+
+    fn endpoints(&mut self, service: &Service, port: String) -> Vec<Endpoint> {
+        let known = (service.key(), port);
+        if let Some(found) = self.endpoints.get(&known) {
+            return found.clone();
+        }
+        let found = endpoints::find(self.slices(&known.0), &known.1, self.options.standalone);
         for refused in found.refused {
             self.statuses.of(service).warn(refused);
         }
-        Ok(finish(service, port.port, protocol, tls, found.endpoints))
+        self.endpoints.insert(known, found.endpoints.clone());
+        found.endpoints
     }
 
-    fn external_backend(
-        &mut self,
-        service: &Service,
-        wanted: &Wanted<'_>,
-    ) -> Result<Backend, Problem> {
+    fn reach_external(&mut self, service: &'a Service, wanted: &Wanted<'_>) -> Result<Reached<'a>, Problem> {
         let name = service.key();
         if !self.options.external_names() {
             return Err(Problem {
@@ -195,7 +268,13 @@ impl Context<'_> {
                 reason: "BackendNotFound",
                 message: format!("Service {name}, spec.externalName: {why}"),
             })?;
-        Ok(finish(service, number, protocol, tls, vec![endpoint]))
+        Ok(Reached {
+            service,
+            number,
+            protocol,
+            tls,
+            place: Place::Elsewhere(endpoint),
+        })
     }
 
     /// The version of HTTP and the TLS towards a port: what the referrer speaks, what the Service says, what a
@@ -241,36 +320,6 @@ impl Context<'_> {
             BackendProtocol::Http1
         };
         Ok((protocol, tls))
-    }
-}
-
-fn finish(
-    service: &Service,
-    port: i32,
-    protocol: BackendProtocol,
-    tls: Option<BackendTls>,
-    endpoints: Vec<Endpoint>,
-) -> Backend {
-    let mut key = format!("{}:{port}", service.key());
-    if protocol == BackendProtocol::Http2 {
-        key.push_str("+h2c");
-    }
-    if let Some(tls) = &tls {
-        key.push_str("+tls");
-        if let Some(certificate) = &tls.client_certificate {
-            // Another identity is another backend: connections must not be shared.
-            key.push('@');
-            key.push_str(&certificate.name);
-        }
-    }
-    Backend {
-        slot: 0,
-        key: key.into(),
-        protocol,
-        tls,
-        endpoints,
-        load_balancer: LoadBalancer::default(),
-        connect_timeout: None,
     }
 }
 

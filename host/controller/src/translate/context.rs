@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use tidegate_model::{self as model, Backend, Certificate, FilterSpec, FilterVerdicts};
+use tidegate_model::{self as model, Backend, Certificate, Endpoint, FilterSpec, FilterVerdicts};
 
+use super::absent::absent;
 use super::backend_tls::Policies;
 use super::chains::Chains;
 use super::grants::{Grants, Referent, Referrer, remedy};
@@ -14,7 +15,7 @@ use super::slots::Slots;
 use super::{certificates, filters};
 use crate::api::core::{ConfigMap, EndpointSlice, SERVICE_NAME_LABEL, Secret, Service};
 use crate::api::reference::SecretObjectReference;
-use crate::api::{Age, Body, Key, Meta, Object};
+use crate::api::{Age, Body, Key, Kind, Meta, Object};
 use crate::resources::{Objects, Resources};
 use crate::status::Statuses;
 
@@ -44,6 +45,8 @@ pub(super) struct Context<'a> {
     pub(super) tls_policies: Policies<'a>,
     /// `(namespace, Service, port name)` that the route at hand sends traffic to; drained for each route.
     pub(super) service_uses: BTreeSet<(String, String, String)>,
+    /// By Service and port name.
+    pub(super) endpoints: HashMap<(Key, String), Vec<Endpoint>>,
     slices: HashMap<Key, Vec<&'a EndpointSlice>>,
     certificates: HashMap<Key, Result<Arc<Certificate>, String>>,
     /// Ages of objects that were only read, in order, so that they become numbers.
@@ -77,6 +80,7 @@ impl<'a> Context<'a> {
             warnings: Vec::new(),
             tls_policies: Policies::default(),
             service_uses: BTreeSet::new(),
+            endpoints: HashMap::new(),
             slices,
             certificates: HashMap::new(),
             read_ages: read_ages(resources),
@@ -185,9 +189,7 @@ impl<'a> Context<'a> {
             });
         }
         let secret = self.secret(namespace, name).ok_or_else(|| {
-            problem(format!(
-                "Secret {namespace}/{name} does not exist: create it or correct the reference"
-            ))
+            problem(absent(self.resources, Kind::Secret, namespace, name))
         })?;
         self.certificate(secret).map_err(problem)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::absent::absent;
 use super::chains::Chains;
 use super::classes::{Class, Classes};
 use super::context::{Context, by_age};
@@ -194,90 +195,63 @@ fn unresolved(context: &mut Context<'_>, policy: &FilterPolicy) -> Vec<Problem> 
 }
 
 /// Whether the target is there and ours.
-fn exists(
-    resources: &Resources,
-    classes: &Classes,
-    ingresses: &Ingresses,
-    target: &Target,
-) -> Result<(), Problem> {
+fn exists(resources: &Resources, classes: &Classes, ingresses: &Ingresses, target: &Target) -> Result<(), Problem> {
     let (kind, key) = (target.kind, &target.key);
-    let missing = |what: &str| Problem::new("TargetNotFound", format!("{kind} {key} {what}"));
-    let sections: Vec<&str> = match kind {
+    // A namespace is there as soon as something is in it; manifests rarely spell it out.
+    if kind != Kind::Namespace && !resources.contains(kind, key) {
+        let message = absent(resources, kind, &key.namespace, &key.name);
+        return Err(Problem::new("TargetNotFound", message));
+    }
+    let foreign = match kind {
+        Kind::Gateway => foreign_gateway(resources, classes, key).then_some("gatewayClassName"),
+        Kind::Ingress => (!ingresses.serves(key)).then_some("ingressClassName"),
+        _ => None,
+    };
+    if let Some(field) = foreign {
+        return Err(Problem::new(
+            "TargetNotFound",
+            format!("{kind} {key} is not one of this controller: correct its spec.{field} or the reference"),
+        ));
+    }
+    let Some(section) = &target.section else {
+        return Ok(());
+    };
+    let sections = sections(resources, kind, key);
+    if sections.contains(&section.as_str()) {
+        return Ok(());
+    }
+    let part = if kind == Kind::Gateway { "listener" } else { "rule" };
+    let known = if sections.is_empty() { "none".to_owned() } else { sections.join(", ") };
+    Err(Problem::new(
+        "TargetNotFound",
+        format!("{kind} {key} has no {part} named {section:?}; it has {known}"),
+    ))
+}
+
+fn foreign_gateway(resources: &Resources, classes: &Classes, key: &Key) -> bool {
+    let class = resources
+        .gateways
+        .get(key)
+        .and_then(|gateway| classes.get(&gateway.spec.gateway_class_name));
+    !matches!(class, Some(Class::Ours | Class::Unusable(_)))
+}
+
+/// The names of listeners or rules.
+fn sections<'a>(resources: &'a Resources, kind: Kind, key: &Key) -> Vec<&'a str> {
+    match kind {
         Kind::Gateway => {
-            let gateway = resources
-                .gateways
-                .get(key)
-                .ok_or_else(|| missing("does not exist: create it or correct the reference"))?;
-            let class = classes.get(&gateway.spec.gateway_class_name);
-            if !matches!(class, Some(Class::Ours | Class::Unusable(_))) {
-                return Err(missing(
-                    "is not one of this controller: correct its spec.gatewayClassName or the reference",
-                ));
-            }
-            gateway
-                .spec
-                .listeners
-                .iter()
-                .map(|listener| listener.name.as_str())
-                .collect()
+            let listeners = resources.gateways.get(key).into_iter().flat_map(|gateway| &gateway.spec.listeners);
+            listeners.map(|listener| listener.name.as_str()).collect()
         }
         Kind::HttpRoute => {
-            let route = resources
-                .http_routes
-                .get(key)
-                .ok_or_else(|| missing("does not exist: create it or correct the reference"))?;
-            route
-                .spec
-                .rules
-                .iter()
-                .filter_map(|rule| rule.name.as_deref())
-                .collect()
+            let rules = resources.http_routes.get(key).into_iter().flat_map(|route| &route.spec.rules);
+            rules.filter_map(|rule| rule.name.as_deref()).collect()
         }
         Kind::GrpcRoute => {
-            let route = resources
-                .grpc_routes
-                .get(key)
-                .ok_or_else(|| missing("does not exist: create it or correct the reference"))?;
-            route
-                .spec
-                .rules
-                .iter()
-                .filter_map(|rule| rule.name.as_deref())
-                .collect()
+            let rules = resources.grpc_routes.get(key).into_iter().flat_map(|route| &route.spec.rules);
+            rules.filter_map(|rule| rule.name.as_deref()).collect()
         }
-        Kind::Ingress => {
-            if !resources.ingresses.contains_key(key) {
-                return Err(missing(
-                    "does not exist: create it or correct the reference",
-                ));
-            }
-            if !ingresses.serves(key) {
-                return Err(missing(
-                    "is not one of this controller: correct its spec.ingressClassName or the reference",
-                ));
-            }
-            Vec::new()
-        }
-        // A namespace is there as soon as something is in it; manifests rarely spell it out.
         _ => Vec::new(),
-    };
-    match &target.section {
-        Some(section) if !sections.contains(&section.as_str()) => {
-            let part = if kind == Kind::Gateway {
-                "listener"
-            } else {
-                "rule"
-            };
-            let known = if sections.is_empty() {
-                "none".to_owned()
-            } else {
-                sections.join(", ")
-            };
-            Err(missing(&format!(
-                "has no {part} named {section:?}; it has {known}"
-            )))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -27,6 +27,7 @@ use tidegate_model::{
     FilterLimits, FilterMode, FilterSpec, Isolation, ModuleSource, VmSpec,
 };
 
+use super::absent::absent;
 use super::context::Context;
 use super::grants::{Referent, Referrer, remedy};
 use super::problem::Problem;
@@ -186,7 +187,7 @@ fn find(
     let Some(object) = context.resources.filters.get(&Key::new(namespace, name)) else {
         return Err(Problem::new(
             "BackendNotFound",
-            format!("Filter {namespace}/{name} does not exist: create it or correct the reference"),
+            absent(context.resources, Kind::Filter, namespace, name),
         ));
     };
     Ok(reading(context, object))

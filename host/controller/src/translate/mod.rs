@@ -10,6 +10,7 @@
 //! A bad reference becomes a condition on the object that holds it and hurts nothing else. Every list is in an order that
 //! does not depend on hashing, so equal objects give equal snapshots.
 
+mod absent;
 mod backend_tls;
 mod backends;
 mod certificates;
@@ -39,6 +40,7 @@ mod parents;
 mod problem;
 mod reading;
 mod report;
+mod route_kinds;
 mod routes;
 mod rules;
 mod sites;

@@ -1,6 +1,6 @@
 //! HTTPRoutes and GRPCRoutes: attached to listeners, oldest first, and what is said about them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate_model::{Certificate, HostPattern, Labels, RouteEntry};
@@ -8,7 +8,7 @@ use tidegate_model::{Certificate, HostPattern, Labels, RouteEntry};
 use super::context::{Context, by_age};
 use super::gateways::Gateways;
 use super::parents::{self, Parent};
-use super::problem::Problem;
+use super::route_kinds::Taken;
 use super::rules::{self, Built, RulePlan};
 use super::{chains, grpc, http};
 use crate::api::reference::ParentReference;
@@ -58,9 +58,6 @@ struct Route<'a> {
     plans: Vec<RulePlan<'a>>,
 }
 
-/// Which hostnames routes of one kind took on a listener.
-type Taken = HashMap<usize, Vec<(Kind, HostPattern, String)>>;
-
 impl<'a> RouteFacts<'a> {
     /// The facts of a route.
     pub(super) fn new<S: Body>(
@@ -105,7 +102,7 @@ impl<'a> RouteFacts<'a> {
 /// Attaches all routes and writes their statuses.
 pub(super) fn attach<'a>(context: &mut Context<'a>, gateways: &mut Gateways<'a>) -> Attached {
     let mut attached = Attached::default();
-    let mut taken = Taken::new();
+    let mut taken = Taken::default();
     for route in all(context) {
         attach_one(context, gateways, &route, &mut taken, &mut attached);
     }
@@ -162,8 +159,13 @@ fn attach_one(
     if parents.is_empty() {
         return;
     }
+    let hostnames: Vec<_> = gateways.listeners.iter().map(|entry| &entry.hostname).collect();
     for parent in &mut parents {
-        yield_to_other_kind(gateways, facts, parent, taken);
+        let refused = taken.yield_to(&hostnames, facts, parent);
+        if let (Some(problem), Ok(_)) = (refused, &parent.listeners) {
+            let status = context.statuses.entry(facts.kind, facts.meta, facts.source);
+            status.warn(format!("not attached to every listener: {}", problem.message));
+        }
     }
     let listeners: BTreeSet<usize> = parents
         .iter()
@@ -257,14 +259,7 @@ fn place(
             .entry(gateway.object.key())
             .or_default()
             .extend(uses.iter().cloned());
-        let hosts = taken.entry(*index).or_default();
-        for hostname in facts
-            .hostnames
-            .iter()
-            .filter_map(|hostname| hostname.intersect(&entry.hostname))
-        {
-            hosts.push((facts.kind, hostname, facts.title()));
-        }
+        taken.add(*index, &entry.hostname, facts);
         if !gateways.serves(*index) {
             continue;
         }
@@ -284,39 +279,6 @@ fn place(
             hostnames: facts.hostnames.clone(),
             entries,
         });
-    }
-}
-
-/// HTTPRoutes and GRPCRoutes do not share a hostname of a listener: the older keeps it
-/// (`GRPCRoute.spec.hostnames`: "merging MUST not be done between GRPCRoutes and HTTPRoutes").
-fn yield_to_other_kind(
-    gateways: &Gateways<'_>,
-    route: &RouteFacts<'_>,
-    parent: &mut Parent,
-    taken: &Taken,
-) {
-    let Ok(listeners) = &mut parent.listeners else {
-        return;
-    };
-    let mut problem = None;
-    listeners.retain(|index| {
-        let listener = &gateways.listeners[*index].hostname;
-        let mine: Vec<HostPattern> = route.hostnames.iter().filter_map(|host| host.intersect(listener)).collect();
-        let theirs = taken.get(index).into_iter().flatten().find(|(kind, hostname, _)| {
-            *kind != route.kind && mine.iter().any(|host| host.intersects(hostname))
-        });
-        if let Some((_, hostname, title)) = theirs {
-            problem = Some(Problem::new(
-                "HostnameConflict",
-                format!(
-                    "{title} is older and has hostname {hostname} on this listener; routes of kind HTTPRoute and GRPCRoute cannot share a hostname: give one of them a hostname or a listener of its own"
-                ),
-            ));
-        }
-        theirs.is_none()
-    });
-    if let (true, Some(problem)) = (listeners.is_empty(), problem) {
-        parent.listeners = Err(problem);
     }
 }
 

@@ -49,6 +49,11 @@ impl<T: Slotted> Slots<T> {
         self.by_key.contains_key(key)
     }
 
+    /// The thing known under this name.
+    pub(super) fn get(&self, key: &str) -> Option<&Arc<T>> {
+        self.by_key.get(key).map(|slot| &self.items[*slot])
+    }
+
     /// How many there are; for [`Slots::forget_after`].
     pub(super) fn mark(&self) -> usize {
         self.items.len()

@@ -9,12 +9,12 @@
 //! hostname only those that asked for the narrowest name do: the others stay under the wider names that they wrote
 //! themselves, and so come after them (`HTTPRoute.spec.hostnames`: "precedence using the original hostnames").
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidegate_model::{
-    Filter, HostMap, HostPattern, Listener, ListenerHost, ListenerTls, Protocol, RouteTable,
+    Filter, HostMap, HostPattern, Labels, Listener, ListenerHost, ListenerTls, Protocol, RouteTable,
 };
 
 use super::routes::Placed;
@@ -65,34 +65,76 @@ pub(super) fn build(sites: &[Site]) -> Vec<Arc<Listener>> {
 }
 
 fn hosts(sites: &[&Site]) -> HostMap<ListenerHost> {
+    let mut owners: Vec<Owner<'_>> = Vec::new();
+    let mut by_name: HashMap<&str, usize> = HashMap::new();
     let mut patterns: Vec<&HostPattern> = Vec::new();
-    let mut owners: Vec<&str> = Vec::new();
+    let mut known: HashSet<&HostPattern> = HashSet::new();
     for site in sites {
-        if !patterns.contains(&&site.hostname) {
-            patterns.push(&site.hostname);
+        let at = *by_name.entry(&site.owner).or_insert(owners.len());
+        if at == owners.len() {
+            owners.push(Owner::default());
         }
-        if !owners.contains(&&*site.owner) {
-            owners.push(&site.owner);
+        // Conflicts are settled before; of two listeners with one hostname the first stands.
+        let standing = Standing {
+            site,
+            narrowest: narrowest(site),
+        };
+        owners[at].entry(&site.hostname).or_insert(standing);
+        if known.insert(&site.hostname) {
+            patterns.push(&site.hostname);
         }
     }
     let mut hosts = HostMap::default();
     for pattern in patterns {
-        let chosen: Vec<&Site> = owners
+        let chosen: Vec<&Standing<'_>> = owners
             .iter()
-            .filter_map(|owner| most_specific(sites, owner, pattern))
+            .filter_map(|owner| most_specific(owner, pattern))
             .collect();
         hosts.insert(pattern, host(pattern, &chosen));
     }
     hosts
 }
 
+/// One owner's listeners by hostname.
+type Owner<'s> = HashMap<&'s HostPattern, Standing<'s>>;
+
+struct Standing<'s> {
+    site: &'s Site,
+    /// Of the route hostnames that meet the listener in its own hostname, the narrowest.
+    narrowest: Option<&'s HostPattern>,
+}
+
 /// The owner's listener that takes requests for hosts of this pattern.
-fn most_specific<'s>(sites: &[&'s Site], owner: &str, pattern: &HostPattern) -> Option<&'s Site> {
-    sites
-        .iter()
-        .copied()
-        .filter(|site| *site.owner == *owner && covers(&site.hostname, pattern))
-        .max_by_key(|site| site.hostname.specificity())
+fn most_specific<'o, 's>(owner: &'o Owner<'s>, pattern: &HostPattern) -> Option<&'o Standing<'s>> {
+    if let Some(same) = owner.get(pattern) {
+        return Some(same);
+    }
+    if owner.len() == 1 {
+        return owner.values().find(|standing| covers(&standing.site.hostname, pattern));
+    }
+    wider(pattern).find_map(|wider| owner.get(&wider))
+}
+
+/// The patterns that cover this one, the narrowest first.
+fn wider(pattern: &HostPattern) -> impl Iterator<Item = HostPattern> + '_ {
+    let wildcard = |suffix: &str, labels| HostPattern::Wildcard {
+        suffix: suffix.into(),
+        labels,
+    };
+    let (name, first) = match pattern {
+        HostPattern::Any => ("", None),
+        HostPattern::Exact(name) => {
+            let parent = name.split_once('.').map(|(_, parent)| parent);
+            (&**name, parent.map(|parent| wildcard(parent, Labels::One)))
+        }
+        HostPattern::Wildcard { suffix, labels } => {
+            let same = (*labels == Labels::One).then(|| wildcard(suffix, Labels::Many));
+            (&**suffix, same)
+        }
+    };
+    let parents = name.match_indices('.').map(move |(at, _)| wildcard(&name[at + 1..], Labels::Many));
+    let any = (*pattern != HostPattern::Any).then_some(HostPattern::Any);
+    first.into_iter().chain(parents).chain(any)
 }
 
 /// Whether every host of `inner` is one of `outer`.
@@ -100,19 +142,18 @@ fn covers(outer: &HostPattern, inner: &HostPattern) -> bool {
     outer.intersect(inner).as_ref() == Some(inner)
 }
 
-/// Of the route hostnames that meet the listener in its own hostname, the narrowest.
 fn narrowest(site: &Site) -> Option<&HostPattern> {
     let all = site.routes.iter().flat_map(|placed| &placed.hostnames);
     all.filter(|hostname| covers(hostname, &site.hostname))
         .max_by_key(|hostname| hostname.specificity())
 }
 
-fn host(pattern: &HostPattern, sites: &[&Site]) -> ListenerHost {
+fn host(pattern: &HostPattern, standings: &[&Standing<'_>]) -> ListenerHost {
     let mut host = ListenerHost::default();
     let mut certificates = Vec::new();
-    let mut tables: Vec<(&HostPattern, RouteTable)> = Vec::new();
-    let mut known = BTreeSet::new();
-    for site in sites {
+    let mut tables: HashMap<&HostPattern, RouteTable> = HashMap::new();
+    let mut known = HashSet::new();
+    for Standing { site, narrowest } in standings {
         host.names.push(site.name.clone());
         host.filters.extend(site.filters.iter().cloned());
         for certificate in site.tls.iter().flat_map(|tls| &tls.certificates) {
@@ -120,29 +161,21 @@ fn host(pattern: &HostPattern, sites: &[&Site]) -> ListenerHost {
                 certificates.push(certificate.clone());
             }
         }
-        let narrowest = narrowest(site);
         for placed in &site.routes {
-            for hostname in placed
-                .hostnames
-                .iter()
-                .filter(|hostname| hostname.intersects(pattern))
-            {
-                let hostname = if Some(hostname) == narrowest {
+            for hostname in &placed.hostnames {
+                if !hostname.intersects(pattern) {
+                    continue;
+                }
+                let hostname = if Some(hostname) == *narrowest {
                     &site.hostname
                 } else {
                     hostname
                 };
-                let at = tables
-                    .iter()
-                    .position(|(known, _)| *known == hostname)
-                    .unwrap_or_else(|| {
-                        tables.push((hostname, RouteTable::default()));
-                        tables.len() - 1
-                    });
+                let table = tables.entry(hostname).or_default();
                 for entry in &placed.entries {
                     // A route may reach this address through several parents; the first one counts.
-                    if known.insert((at, entry.age.clone(), entry.rule.origin.kind)) {
-                        tables[at].1.push(entry.clone());
+                    if known.insert((hostname, entry.rule.origin.kind, &entry.age.name, entry.age.place)) {
+                        table.push(entry.clone());
                     }
                 }
             }
@@ -154,4 +187,29 @@ fn host(pattern: &HostPattern, sites: &[&Site]) -> ListenerHost {
     }
     host.tls = (!certificates.is_empty()).then(|| Arc::new(ListenerTls { certificates }));
     host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wider_patterns_cover_and_come_in_order() {
+        let parse = |text: &str| HostPattern::parse(text, Labels::Many);
+        let wider_of = |pattern: &HostPattern| wider(pattern).collect::<Vec<_>>();
+        let one = HostPattern::parse("*.b.test", Labels::One);
+        assert_eq!(
+            wider_of(&parse("a.b.test")),
+            [one.clone(), parse("*.b.test"), parse("*.test"), parse("*")]
+        );
+        assert_eq!(wider_of(&one), [parse("*.b.test"), parse("*.test"), parse("*")]);
+        assert_eq!(wider_of(&parse("*.b.test")), [parse("*.test"), parse("*")]);
+        assert_eq!(wider_of(&parse("*")), []);
+        for pattern in [parse("a.b.test"), one, parse("*.b.test")] {
+            let wider = wider_of(&pattern);
+            assert!(wider.iter().all(|wider| covers(wider, &pattern)), "{pattern}");
+            let ranks: Vec<_> = wider.iter().map(HostPattern::specificity).collect();
+            assert!(ranks.is_sorted_by(|a, b| a > b), "{pattern}");
+        }
+    }
 }

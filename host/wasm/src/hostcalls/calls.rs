@@ -35,7 +35,7 @@ pub(super) fn http_call(
     write_u32(memory, token_out, 0)?;
     let cluster =
         known_cluster(host, bytes(memory, cluster, cluster_size)?).ok_or(Status::BadArgument)?;
-    let body = bytes(memory, body, body_size)?;
+    let body = payload(host, bytes(memory, body, body_size)?)?;
     let trailers = pairs::decode(bytes(memory, trailers, trailers_size)?);
     let mut head = request_of(&pairs::decode(bytes(memory, headers, headers_size)?))?;
     frame(&mut head, body.len());
@@ -48,7 +48,6 @@ pub(super) fn http_call(
     let root = host.root_id().ok_or(Status::BadArgument)?;
     room_for_call(host)?;
     let token = host.calls.next_http();
-    let body = Bytes::copy_from_slice(body);
     host.push(Effect::HttpCall {
         root: RootId(root),
         token,
@@ -101,6 +100,16 @@ pub(super) fn room_for_call(host: &Host) -> Result<(), Status> {
         Ok(())
     } else {
         Err(Status::InternalFailure)
+    }
+}
+
+/// A body that the guest makes, within its limit: it lies in the host's memory from here on.
+pub(super) fn payload(host: &Host, body: &[u8]) -> Result<Bytes, Status> {
+    let limit = host.root().map_or(0, |root| root.plugin.buffered_body);
+    if body.len() > limit {
+        Err(Status::InternalFailure)
+    } else {
+        Ok(Bytes::copy_from_slice(body))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Foreign functions: Envoy's, by name. Those that this host lacks are not found.
 
-use super::{Guest, properties, streams};
+use super::{Guest, MAX_NAME, properties, streams};
 use crate::guest::{bytes, split, write_u32};
 use crate::protobuf;
 use crate::status::{Outcome, Status};
@@ -41,6 +41,9 @@ fn declare_property(caller: &mut Guest<'_>, (ptr, size): (u32, u32)) -> Outcome 
     let (memory, host) = split(caller)?;
     let declared =
         protobuf::declared_property(bytes(memory, ptr, size)?).ok_or(Status::BadArgument)?;
+    if declared.name.len() > MAX_NAME {
+        return Err(Status::BadArgument.into());
+    }
     let root = host
         .root_id()
         .and_then(|id| host.contexts.roots.get_mut(&id))
@@ -58,6 +61,9 @@ fn set_envoy_filter_state(caller: &mut Guest<'_>, (ptr, size): (u32, u32)) -> Ou
     let (memory, host) = split(caller)?;
     let (path, value) =
         protobuf::filter_state(bytes(memory, ptr, size)?).ok_or(Status::BadArgument)?;
+    if path.len() > MAX_NAME {
+        return Err(Status::BadArgument.into());
+    }
     let io = host
         .stream_mut()
         .and_then(|stream| stream.io.as_deref_mut())

@@ -1,9 +1,7 @@
 //! gRPC calls and streams.
 
-use bytes::Bytes;
-
-use super::Guest;
-use super::calls::{known_cluster, room_for_call, timeout_of};
+use super::calls::{known_cluster, payload, room_for_call, timeout_of};
+use super::{Guest, MAX_NAME};
 use crate::effect::{Effect, GrpcTarget, RootId};
 use crate::guest::{bytes, split, write_u32};
 use crate::headers::fields_of;
@@ -45,7 +43,7 @@ pub(super) fn call(
     };
     let (memory, host) = split(caller)?;
     write_u32(memory, token_out, 0)?;
-    let message = Bytes::copy_from_slice(bytes(memory, message, message_size)?);
+    let message = payload(host, bytes(memory, message, message_size)?)?;
     let timeout = timeout_of(timeout)?;
     let target = Box::new(address.resolve(memory, host, true)?);
     let (token, root) = (target.token, target.root);
@@ -96,7 +94,7 @@ pub(super) fn send(
     end_of_stream: u32,
 ) -> Outcome {
     let (memory, host) = split(caller)?;
-    let message = bytes(memory, message, message_size)?;
+    let message = payload(host, bytes(memory, message, message_size)?)?;
     if is_call(token) {
         return Err(Status::BadArgument.into());
     }
@@ -106,7 +104,7 @@ pub(super) fn send(
     }
     host.push(Effect::GrpcSend {
         token,
-        message: Bytes::copy_from_slice(message),
+        message,
         end_of_stream,
     })?;
     find(host, token)?.local_closed = end_of_stream;
@@ -170,7 +168,7 @@ impl Address {
 /// A part of the path `/service/method`: nothing that could change its shape.
 fn name(bytes: &[u8]) -> Result<String, Status> {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    if bytes.is_empty() || !bytes.iter().all(plain) {
+    if bytes.is_empty() || bytes.len() > MAX_NAME || !bytes.iter().all(plain) {
         return Err(Status::BadArgument);
     }
     String::from_utf8(bytes.to_vec()).map_err(|_| Status::BadArgument)

@@ -1,6 +1,6 @@
 //! Metrics.
 
-use super::Guest;
+use super::{Guest, MAX_NAME};
 use crate::guest::{bytes, split, write_u32, write_u64};
 use crate::host::Host;
 use crate::shared::{Metric, MetricKind};
@@ -21,7 +21,11 @@ pub(super) fn define(
         _ => return Err(Status::BadArgument.into()),
     };
     let (memory, host) = split(caller)?;
-    let name = String::from_utf8_lossy(bytes(memory, name, name_size)?);
+    let name = bytes(memory, name, name_size)?;
+    if name.len() > MAX_NAME {
+        return Err(Status::BadArgument.into());
+    }
+    let name = String::from_utf8_lossy(name);
     let metric = host.scope.define_metric(kind, &name)?;
     write_u32(memory, id_out, metric.id)?;
     host.metrics.insert(metric.id, metric);

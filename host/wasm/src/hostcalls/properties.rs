@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Guest;
+use super::{Guest, MAX_NAME};
 use crate::guest::{bytes, deliver_from, split};
 use crate::property;
 use crate::status::{Outcome, Status};
@@ -19,7 +19,12 @@ pub(super) fn get(
     size_out: u32,
 ) -> Outcome {
     deliver_from(caller, ptr_out, size_out, |memory, host, out| {
-        property::get(host, bytes(memory, path, path_size)?, out)
+        let path = bytes(memory, path, path_size)?;
+        if path.len() > MAX_NAME {
+            Err(Status::NotFound)
+        } else {
+            property::get(host, path, out)
+        }
     })
 }
 
@@ -36,6 +41,9 @@ pub(super) fn set(
         bytes(memory, path, path_size)?,
         bytes(memory, value, value_size)?,
     );
+    if path.len() > MAX_NAME {
+        return Err(Status::BadArgument.into());
+    }
     let read_only = host
         .root()
         .and_then(|root| root.declared.get(path).copied())

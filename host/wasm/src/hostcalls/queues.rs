@@ -1,9 +1,12 @@
 //! Shared queues.
 
-use super::Guest;
+use std::sync::Arc;
+
+use super::{Guest, MAX_NAME};
 use crate::effect::{Effect, RootId};
 use crate::guest::{bytes, deliver, split, write_u32};
-use crate::shared::locked;
+use crate::host::Host;
+use crate::shared::{Scope, locked};
 use crate::status::{Outcome, Status};
 
 /// `proxy_register_shared_queue`: the current root consumes from now on.
@@ -44,6 +47,13 @@ pub(super) fn resolve(
         .copied()
         .ok_or(Status::NotFound)?;
     Ok(write_u32(memory, token_out, token)?)
+}
+
+/// The scope of a `vm.id` in this namespace; never one of another.
+fn other_scope(host: &Host, vm_id: &str) -> Result<Arc<Scope>, Status> {
+    host.shared
+        .scope_of(&host.vm.namespace, vm_id)
+        .ok_or(Status::NotFound)
 }
 
 /// `proxy_enqueue_shared_queue`

@@ -8,6 +8,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderValue, StatusCode};
 
 use super::Guest;
+use super::calls::payload;
 use crate::action::Direction;
 use crate::contexts::Open;
 use crate::effect::{ContextId, Effect, LocalReply};
@@ -37,7 +38,7 @@ pub(super) fn send_local_response(
     let details = bytes(memory, details, details_size)?;
     let body = bytes(memory, body, body_size)?;
     let headers = pairs::decode(bytes(memory, headers, headers_size)?);
-    let reply = local_reply(code, details, body, &headers, grpc)?;
+    let reply = local_reply(code, details, payload(host, body)?, &headers, grpc)?;
     let current = host.current;
     let entered = host.entered == current;
     let Some(stream) = host.stream_mut() else {
@@ -69,7 +70,7 @@ pub(super) fn send_local_response(
 fn local_reply(
     code: u32,
     details: &[u8],
-    body: &[u8],
+    body: Bytes,
     headers: &[Pair<'_>],
     grpc: u32,
 ) -> Result<LocalReply, Status> {
@@ -97,7 +98,7 @@ fn local_reply(
     Ok(LocalReply {
         status,
         headers,
-        body: Bytes::copy_from_slice(body),
+        body,
         details,
         grpc_status,
     })
@@ -179,20 +180,27 @@ mod tests {
     fn local_replies_are_checked() {
         for code in [0, 99, 100, 199, 600, 1000, 65_736, u32::MAX] {
             assert_eq!(
-                local_reply(code, b"", b"", &[], u32::MAX).err(),
+                local_reply(code, b"", Bytes::from_static(b""), &[], u32::MAX).err(),
                 Some(Status::BadArgument),
                 "{code}"
             );
         }
         for name in [&b"x("[..], b"\"", b"a:b", b""] {
             assert_eq!(
-                local_reply(200, b"", b"", &[(name, b"v")], 0).err(),
+                local_reply(200, b"", Bytes::from_static(b""), &[(name, b"v")], 0).err(),
                 Some(Status::BadArgument),
                 "{name:?}"
             );
         }
         assert_eq!(
-            local_reply(200, b"", b"", &[(b"a", b"x\r\ny: z")], 0).err(),
+            local_reply(
+                200,
+                b"",
+                Bytes::from_static(b""),
+                &[(b"a", b"x\r\ny: z")],
+                0
+            )
+            .err(),
             Some(Status::BadArgument)
         );
     }
@@ -205,21 +213,29 @@ mod tests {
             (b"X-A", b"1"),
             (b":status", b"200"),
         ];
-        let reply = local_reply(403, b"no such\nluck", b"denied", &headers, 7)
-            .ok()
-            .unwrap();
+        let reply = local_reply(
+            403,
+            b"no such\nluck",
+            Bytes::from_static(b"denied"),
+            &headers,
+            7,
+        )
+        .ok()
+        .unwrap();
         assert_eq!(reply.status, StatusCode::FORBIDDEN);
         assert_eq!(reply.headers.len(), 2);
         assert_eq!(reply.headers["x-a"], "1");
         assert_eq!(reply.headers[CONTENT_TYPE], "text/plain");
         assert_eq!(reply.details, "no_such_luck");
         assert_eq!(reply.grpc_status, Some(7));
-        let reply = local_reply(204, b"", b"", &[], 17).ok().unwrap();
+        let reply = local_reply(204, b"", Bytes::from_static(b""), &[], 17)
+            .ok()
+            .unwrap();
         assert!(reply.headers.is_empty() && reply.grpc_status.is_none());
         let reply = local_reply(
             200,
             b"",
-            b"{}",
+            Bytes::from_static(b"{}"),
             &[(b"Content-Type", b"application/json")],
             u32::MAX,
         )

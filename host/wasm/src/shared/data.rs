@@ -14,7 +14,7 @@ const SHARDS: usize = 16;
 const OVERHEAD: usize = 96;
 
 #[derive(Default)]
-pub(crate) struct Data {
+pub(super) struct Data {
     hasher: RandomState,
     shards: [Mutex<HashMap<Box<[u8]>, Entry>>; SHARDS],
 }

@@ -13,9 +13,6 @@ const BOUNDS: [u64; 18] = [
     1_800_000, 3_600_000,
 ];
 
-/// Longest name of a metric.
-const MAX_NAME: usize = 1024;
-
 /// `MetricType`, with the numbers of the ABI; the low two bits of a metric's id.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum MetricKind {
@@ -46,7 +43,7 @@ struct Buckets {
 type Key = (MetricKind, Box<str>);
 
 #[derive(Default)]
-pub(crate) struct Metrics {
+pub(super) struct Metrics {
     series: Mutex<BTreeMap<Key, Arc<Metric>>>,
 }
 
@@ -95,9 +92,6 @@ impl Metrics {
         name: &str,
         admit: impl FnOnce() -> Result<(), Status>,
     ) -> Result<Arc<Metric>, Status> {
-        if name.len() > MAX_NAME {
-            return Err(Status::BadArgument);
-        }
         let mut series = locked(&self.series);
         let key = (kind, Box::from(name));
         if let Some(metric) = series.get(&key) {

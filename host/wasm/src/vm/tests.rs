@@ -2,6 +2,8 @@
 
 mod buffers;
 mod calls;
+mod caps;
+mod grpc;
 mod guest;
 mod lifecycle;
 mod limits;

@@ -68,7 +68,9 @@ fn keywords() {
         (
             json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
             json!([null, "a", "a"]),
-            vec![r#"spec.x[1]: Invalid value: "a": must be an object for an array of list-type map"#],
+            vec![
+                r#"spec.x[1]: Invalid value: "a": must be an object for an array of list-type map"#,
+            ],
         ),
         (
             json!({"type": "string", "enum": ["a", "b"]}),

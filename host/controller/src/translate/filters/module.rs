@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use tidegate_model::ModuleSource;
 
 use super::REFERENCE;
+use crate::api::Kind;
 use crate::api::tidegate::{self as api, KeySelector};
+use crate::translate::absent::absent;
 use crate::translate::context::Context;
 use crate::translate::problem::Problem;
 
@@ -77,9 +79,7 @@ fn config_map(
     let missing =
         |message: String| Problem::new(REFERENCE, format!("spec.module.configMapRef: {message}"));
     let Some(map) = context.config_map(namespace, name) else {
-        return Err(missing(format!(
-            "ConfigMap {namespace}/{name} does not exist: create it with kubectl create configmap {name} --from-file={key}=module.wasm"
-        )));
+        return Err(missing(absent(context.resources, Kind::ConfigMap, namespace, name)));
     };
     if let Some(bytes) = map.spec.binary_data.get(key) {
         return Ok(ModuleSource::ConfigMap {

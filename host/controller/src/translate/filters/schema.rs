@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use jsonschema::Validator;
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{ValidationError, Validator};
 use serde_json::{Map, Value};
 use tidegate_filters::Bundled;
 
@@ -20,7 +21,7 @@ pub(super) fn check(bundled: &Bundled, text: &[u8], secret: bool) -> Result<(), 
     } else {
         serde_json::from_slice(text).map_err(|error| {
             format!(
-                "spec.config: the bundled filter {} takes a JSON object, and this text is no JSON ({error})",
+                "spec.config: the bundled filter {} takes a JSON object, and this text is no JSON ({error}); write spec.config as an object",
                 bundled.name
             )
         })?
@@ -31,16 +32,8 @@ pub(super) fn check(bundled: &Bundled, text: &[u8], secret: bool) -> Result<(), 
     let mut problems: Vec<String> = validator
         .iter_errors(&value)
         .map(|error| {
-            let what = if secret {
-                error.masked().to_string()
-            } else {
-                error.to_string()
-            };
-            format!(
-                "{}: {}",
-                place(error.instance_path().as_str()),
-                shortened(what)
-            )
+            let place = place(error.instance_path().as_str());
+            format!("{place}: {}", shortened(told(bundled, &error, secret)))
         })
         .collect();
     if problems.is_empty() {
@@ -56,6 +49,28 @@ pub(super) fn check(bundled: &Bundled, text: &[u8], secret: bool) -> Result<(), 
         "{message}; `tidegate filter inspect {}` prints what the bundled filter takes",
         bundled.name
     ))
+}
+
+/// What the error says; of unknown fields also which ones are known.
+fn told(bundled: &Bundled, error: &ValidationError<'_>, secret: bool) -> String {
+    if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind()
+        && let Some(known) = known_fields(bundled, error.schema_path().as_str())
+    {
+        return format!("unknown field {}; known are {known}", unexpected.join(", "));
+    }
+    if secret {
+        error.masked().to_string()
+    } else {
+        error.to_string()
+    }
+}
+
+/// The fields beside the `additionalProperties` at this place of the schema.
+fn known_fields(bundled: &Bundled, place: &str) -> Option<String> {
+    let schema: Value = serde_json::from_str(bundled.schema).ok()?;
+    let (parent, _) = place.rsplit_once('/')?;
+    let fields = schema.pointer(&format!("{parent}/properties"))?.as_object()?;
+    Some(fields.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
 }
 
 /// The schemas, compiled once. A schema that does not compile is a fault of the build, which a test finds.

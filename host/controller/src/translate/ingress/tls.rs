@@ -9,7 +9,9 @@ use std::sync::Arc;
 use tidegate_model::{Certificate, HostPattern, Labels, ListenerTls};
 
 use super::{Entry, rules};
+use crate::api::Kind;
 use crate::api::core::IngressTLS;
+use crate::translate::absent::absent;
 use crate::translate::certificates::covers;
 use crate::translate::context::Context;
 use crate::translate::problem::Problem;
@@ -102,7 +104,8 @@ pub(super) fn read(context: &mut Context<'_>, entries: &mut [Entry<'_>]) -> Host
             let certificate = match certificate(context, &entries[index], tls) {
                 Ok(certificate) => certificate,
                 Err(problem) => {
-                    entries[index].unresolved.push(problem.at(&place));
+                    let field = if tls.secret_name.is_some() { ".secretName" } else { "" };
+                    entries[index].unresolved.push(problem.at(&format!("{place}{field}")));
                     continue;
                 }
             };
@@ -140,12 +143,13 @@ fn certificate(
     };
     let Some(secret) = context.secret(namespace, name) else {
         return Err(problem(format!(
-            "secretName: Secret {namespace}/{name} does not exist: create it or correct the reference; until then its hosts are not served over TLS"
+            "{}; until then its hosts are not served over TLS",
+            absent(context.resources, Kind::Secret, namespace, name)
         )));
     };
     context
         .certificate(secret)
-        .map_err(|what| problem(format!("secretName: {what}")))
+        .map_err(|what| problem(what))
 }
 
 /// The hosts of the entry; without any those of the rules.

@@ -1,19 +1,18 @@
 //! Guests made of hostcalls: a test says which calls a callback makes, runs it, and reads statuses and results out of the
 //! guest's memory.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::sync::{Arc, LazyLock};
+mod material;
 
-use bytes::{Bytes, BytesMut};
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use tidegate_model::{RequestHead, ResponseHead};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+pub(super) use material::{compile, engine, exchange, headers, pairs, plugin, unpairs, vm_config};
 
 use crate::vm::Vm;
 use crate::{
-    Action, Callback, Capabilities, ContextId, Effect, Engine, Failure, Limits, LoadError, Module,
-    PluginConfig, RootId, Shared, StreamIo, VmConfig,
+    Action, Callback, ContextId, Effect, Failure, LoadError, Module, PluginConfig, RootId, Shared,
+    StreamIo, VmConfig,
 };
 
 /// What each slot holds before a call writes to it.
@@ -23,8 +22,6 @@ const SLOTS: usize = 4096;
 const STRINGS: usize = 32 << 10;
 const HEAP: usize = 128 << 10;
 const PAGES: usize = 8;
-
-static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new().unwrap());
 
 /// Host functions with their parameters; `l` is i64.
 const FUNCTIONS: [(&str, &str); 37] = [
@@ -451,97 +448,4 @@ fn is_long(function: &str, index: usize) -> bool {
         .chain(&WASI_FUNCTIONS)
         .find(|(name, _)| *name == function);
     known.is_some_and(|(_, parameters)| parameters.as_bytes().get(index) == Some(&b'l'))
-}
-
-// === material ===
-
-pub(super) fn engine() -> &'static Engine {
-    &ENGINE
-}
-
-pub(super) fn compile(wat: &str) -> Result<Module, LoadError> {
-    let wasm = wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
-    ENGINE.compile(&wasm)
-}
-
-pub(super) fn vm_config() -> VmConfig {
-    VmConfig {
-        namespace: "shop".into(),
-        vm_id: String::new(),
-        scope: "hello".into(),
-        vm_config: Bytes::from_static(b"vm config"),
-        env: BTreeMap::new(),
-        limits: Limits::default(),
-    }
-}
-
-pub(super) fn plugin() -> PluginConfig {
-    PluginConfig {
-        namespace: "shop".into(),
-        name: "hello".into(),
-        root_id: "root".to_owned(),
-        config: Bytes::from_static(b"plugin config"),
-        capabilities: Capabilities::ALL,
-        clusters: BTreeSet::from(["idp".to_owned()]),
-        headers_wait_for_body: false,
-        buffered_body: 1 << 20,
-    }
-}
-
-pub(super) fn headers(entries: &[(&'static str, &'static str)]) -> HeaderMap {
-    entries
-        .iter()
-        .map(|(name, value)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            )
-        })
-        .collect()
-}
-
-/// `POST https://shop.test/p?q=1` with a body, answered with 200.
-pub(super) fn exchange() -> StreamIo {
-    let mut request_headers = headers(&[
-        ("x-one", "1"),
-        ("content-length", "11"),
-        ("user-agent", "curl"),
-    ]);
-    request_headers.append("cookie", HeaderValue::from_static("a=1"));
-    request_headers.append("cookie", HeaderValue::from_static("b=2"));
-    let mut io = StreamIo::new(RequestHead {
-        method: Method::POST,
-        scheme: Scheme::HTTPS,
-        authority: HeaderValue::from_static("shop.test"),
-        path: PathAndQuery::from_static("/p?q=1"),
-        headers: request_headers,
-    });
-    io.request_body = BytesMut::from("hello world");
-    io.response = Some(ResponseHead {
-        status: StatusCode::OK,
-        headers: headers(&[("server", "up")]),
-    });
-    io.response_body = BytesMut::from("response");
-    io
-}
-
-/// A serialised map.
-pub(super) fn pairs(entries: &[(&str, &str)]) -> Vec<u8> {
-    let entries = || {
-        entries
-            .iter()
-            .map(|(key, value)| (key.as_bytes(), value.as_bytes()))
-    };
-    let mut out = vec![0; crate::pairs::encoded_len(entries())];
-    crate::pairs::encode(entries(), entries().count(), &mut out);
-    out
-}
-
-/// A map as text.
-pub(super) fn unpairs(blob: &[u8]) -> Vec<(String, String)> {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    crate::pairs::decode(blob)
-        .into_iter()
-        .map(|(key, value)| (text(key), text(value)))
-        .collect()
 }

@@ -64,8 +64,7 @@ fn recorded(level: Level, guest: &Guest, act: impl FnOnce(&mut Running)) -> Vec<
         let mut run = guest.start();
         act(&mut run);
     });
-    let lines = lines.lock().unwrap().clone();
-    lines
+    std::mem::take(&mut *lines.lock().unwrap())
 }
 
 #[test]

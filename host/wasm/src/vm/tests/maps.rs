@@ -27,11 +27,14 @@ fn probe(guest: &mut Guest, callback: &'static str) -> Vec<[super::guest::Call; 
         .collect()
 }
 
+/// What a probe of one map should find: status of get, number of pairs, status of size and of add.
+type Expected = (u32, usize, u32, u32);
+
 /// One row per callback: (get, entries, size, add) of request headers, request trailers, response headers, response trailers.
 #[test]
 fn availability_by_phase() {
     let gone = (2, 0, 2, 2);
-    let rows: [(&'static str, Callback, [(u32, usize, u32, u32); 4]); 8] = [
+    let rows: [(&'static str, Callback, [Expected; 4]); 8] = [
         (
             ON_REQUEST,
             Callback::RequestHeaders {
