@@ -362,7 +362,9 @@ mod tests {
             name: "theirs".to_owned(),
             ..Meta::default()
         };
-        statuses.entry(Kind::GatewayClass, &other, &Source::Cluster).ignored = Some("why".to_owned());
+        statuses
+            .entry(Kind::GatewayClass, &other, &Source::Cluster)
+            .ignored = Some("why".to_owned());
         statuses.errors.push(SourceError {
             source: "b.yaml:1".to_owned(),
             message: "unreadable".to_owned(),

@@ -60,7 +60,9 @@ fn cases() {
     let updated = |name: &Path| match update.as_str() {
         "" => false,
         "1" => true,
-        features => features.split(',').any(|prefix| name.to_string_lossy().starts_with(prefix)),
+        features => features
+            .split(',')
+            .any(|prefix| name.to_string_lossy().starts_with(prefix)),
     };
     let mut failures = Vec::new();
     let cases = find(&root, ".in.yaml");
@@ -72,7 +74,11 @@ fn cases() {
         if updated(name) {
             fs::write(&expected, &actual).expect("the output can be written");
         } else if fs::read_to_string(&expected).unwrap_or_default() != actual {
-            failures.push(format!("{}: {}", name.display(), difference(&expected, &actual)));
+            failures.push(format!(
+                "{}: {}",
+                name.display(),
+                difference(&expected, &actual)
+            ));
         }
     }
     for stale in find(&root, ".out.yaml") {
@@ -93,7 +99,11 @@ fn run(root: &Path, case: &Path) -> String {
     let mut resources = Resources::default();
     let mut options = Options::default();
     let mut verdicts = FilterVerdicts::default();
-    for file in [&root.join("services.yaml"), &root.join("certificates.yaml"), case] {
+    for file in [
+        &root.join("services.yaml"),
+        &root.join("certificates.yaml"),
+        case,
+    ] {
         for (position, (line, object)) in documents(file).into_iter().enumerate() {
             if object["kind"] == "Options" {
                 (options, verdicts) = read_options(&object);
@@ -123,15 +133,19 @@ fn run(root: &Path, case: &Path) -> String {
 
 /// The documents of a file with the lines they begin on.
 fn documents(file: &Path) -> Vec<(u32, Value)> {
-    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let text =
+        fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let mut line = 1;
     let mut documents = Vec::new();
     for document in text.split_inclusive("\n---\n") {
         let lines = u32::try_from(document.lines().count()).expect("few lines");
         let yaml = document.strip_suffix("---\n").unwrap_or(document);
-        let comments = yaml.lines().take_while(|line| line.starts_with('#')).count();
-        let value: Value =
-            serde_saphyr::from_str(yaml).unwrap_or_else(|error| panic!("{}:{line}: {error}", file.display()));
+        let comments = yaml
+            .lines()
+            .take_while(|line| line.starts_with('#'))
+            .count();
+        let value: Value = serde_saphyr::from_str(yaml)
+            .unwrap_or_else(|error| panic!("{}:{line}: {error}", file.display()));
         documents.push((line + u32::try_from(comments).expect("few lines"), value));
         line += lines;
     }
@@ -153,10 +167,18 @@ fn read_options(object: &Value) -> (Options, FilterVerdicts) {
     let options = Options {
         standalone: case.standalone.unwrap_or(defaults.standalone),
         allow_external_name: case.allow_external_name,
-        bind: if case.bind.is_empty() { defaults.bind } else { case.bind },
+        bind: if case.bind.is_empty() {
+            defaults.bind
+        } else {
+            case.bind
+        },
         port_map: case.port_map,
         addresses: case.addresses.into_iter().map(address).collect(),
-        assigned: case.assigned.into_iter().map(|(name, address)| (key(&name), address)).collect(),
+        assigned: case
+            .assigned
+            .into_iter()
+            .map(|(name, address)| (key(&name), address))
+            .collect(),
         bind_errors: case.bind_errors,
         gateway_api_version: case.gateway_api_version,
         now: case.now,
@@ -177,8 +199,12 @@ fn verdict(taught: CaseVerdict) -> FilterVerdict {
             digest: digest.into(),
             abi: abi.into(),
         },
-        CaseVerdict::FailedToLoad { message, last_good } => failed(FailureCause::Load, message, last_good),
-        CaseVerdict::FailedToConfigure { message, last_good } => failed(FailureCause::Configure, message, last_good),
+        CaseVerdict::FailedToLoad { message, last_good } => {
+            failed(FailureCause::Load, message, last_good)
+        }
+        CaseVerdict::FailedToConfigure { message, last_good } => {
+            failed(FailureCause::Configure, message, last_good)
+        }
     }
 }
 
@@ -204,7 +230,9 @@ fn compact(value: Value) -> Value {
     match value {
         Value::Object(map) => one_line(&map).map_or_else(
             || {
-                let fields = map.into_iter().filter(|(key, _)| key != "supportedFeatures");
+                let fields = map
+                    .into_iter()
+                    .filter(|(key, _)| key != "supportedFeatures");
                 fields.map(|(key, value)| (key, compact(value))).collect()
             },
             Value::String,
@@ -226,23 +254,48 @@ fn one_line(map: &Map<String, Value>) -> Option<String> {
                 "1" => String::new(),
                 other => format!(" (generation {other})"),
             };
-            format!("{}={} {}{generation}: {}", text("type"), text("status"), text("reason"), text("message"))
+            format!(
+                "{}={} {}{generation}: {}",
+                text("type"),
+                text("status"),
+                text("reason"),
+                text("message")
+            )
         }
         ["group", "kind"] => text("kind"),
         ["group", "kind", rest @ ..] if rest.contains(&"name") => {
-            let rest: Vec<String> = rest.iter().map(|key| format!("{key}={}", text(key))).collect();
+            let rest: Vec<String> = rest
+                .iter()
+                .map(|key| format!("{key}={}", text(key)))
+                .collect();
             format!("{} {}", text("kind"), rest.join(" "))
         }
         ["kind", "namespace", "name", "index", rest @ ..] => {
-            let rule = rest.first().map(|key| format!(" ({})", text(key))).unwrap_or_default();
-            format!("{} {}/{} rule {}{rule}", text("kind"), text("namespace"), text("name"), text("index"))
+            let rule = rest
+                .first()
+                .map(|key| format!(" ({})", text(key)))
+                .unwrap_or_default();
+            format!(
+                "{} {}/{} rule {}{rule}",
+                text("kind"),
+                text("namespace"),
+                text("name"),
+                text("index")
+            )
         }
         ["target", "weight"] => match &map["target"]["unresolved"]["reason"] {
             Value::String(reason) => format!("weight {} unresolved: {reason}", text("weight")),
-            _ => format!("weight {} {}", text("weight"), map["target"]["backend"].as_str().unwrap_or_default()),
+            _ => format!(
+                "weight {} {}",
+                text("weight"),
+                map["target"]["backend"].as_str().unwrap_or_default()
+            ),
         },
         ["secs", "nanos"] => {
-            let duration = Duration::new(map["secs"].as_u64()?, u32::try_from(map["nanos"].as_u64()?).ok()?);
+            let duration = Duration::new(
+                map["secs"].as_u64()?,
+                u32::try_from(map["nanos"].as_u64()?).ok()?,
+            );
             format!("{duration:?}")
         }
         _ => return None,

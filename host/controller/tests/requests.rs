@@ -39,12 +39,17 @@ fn find(snapshot: &Snapshot, port: u16, host: &str, target: &str) -> String {
         path: target.parse().expect("a path"),
         headers: HeaderMap::new(),
     };
-    let resolved = path::resolve(head.path.path()).expect("one reading").into_owned();
+    let resolved = path::resolve(head.path.path())
+        .expect("one reading")
+        .into_owned();
     let query = RouteQuery {
         path: path::canonical(&resolved),
         head: &head,
     };
-    let listener = snapshot.listeners.iter().find(|listener| listener.port == port);
+    let listener = snapshot
+        .listeners
+        .iter()
+        .find(|listener| listener.port == port);
     let found = listener
         .and_then(|listener| listener.hosts.find(host))
         .and_then(|site| site.find(host, &query));
@@ -53,9 +58,12 @@ fn find(snapshot: &Snapshot, port: u16, host: &str, target: &str) -> String {
     })
 }
 
+/// Port, host, path, and the route that is to take it.
+type Asked = (u16, &'static str, &'static str, &'static str);
+
 #[test]
 fn requests_lead_where_the_specification_says() {
-    let table: &[(&str, &[(u16, &str, &str, &str)])] = &[
+    let table: &[(&str, &[Asked])] = &[
         (
             "isolation/most-specific-listener",
             &[
@@ -114,7 +122,11 @@ fn requests_lead_where_the_specification_says() {
         ),
         (
             "partially-invalid/dropped-rule",
-            &[(80, "x.test", "/good", "r#1"), (80, "x.test", "/bad", "r#0"), (80, "x.test", "/", "-")],
+            &[
+                (80, "x.test", "/good", "r#1"),
+                (80, "x.test", "/bad", "r#0"),
+                (80, "x.test", "/", "-"),
+            ],
         ),
         (
             "listener-sets/attached",
@@ -126,13 +138,65 @@ fn requests_lead_where_the_specification_says() {
         ),
         (
             "route-kinds/older-keeps-the-hostname",
-            &[(80, "a.test", "/", "old#0"), (80, "b.test", "/", "elsewhere#0")],
+            &[
+                (80, "a.test", "/", "old#0"),
+                (80, "b.test", "/", "elsewhere#0"),
+            ],
+        ),
+        (
+            "ingress-rules/hosts",
+            &[
+                (8080, "web.test", "/", "web#0"),
+                (8080, "x.web.test", "/", "web#1"),
+                (8080, "y.x.web.test", "/", "web#2"),
+                (8080, "other.test", "/", "web#2"),
+            ],
+        ),
+        (
+            "ingress-default/with-rules",
+            &[
+                (8080, "web.test", "/b/c", "web#0"),
+                (8080, "web.test", "/bc", "younger#0"),
+                (8080, "other.test", "/b", "without-rules#0"),
+            ],
+        ),
+        (
+            "ingress-rules/host-without-paths",
+            &[
+                (8080, "with.test", "/", "with#1"),
+                (8080, "without.test", "/", "with#1"),
+            ],
+        ),
+        (
+            "ingress-default/catch-all",
+            &[(8080, "any.test", "/", "web#0")],
+        ),
+        (
+            "ingress-shared/gateway-and-ingress",
+            &[
+                (8080, "web.test", "/same-age", "route#0"),
+                (8080, "web.test", "/route-is-younger", "older#0"),
+                (8080, "web.test", "/", "-"),
+            ],
+        ),
+        (
+            "ingress-shared/listener-with-a-hostname",
+            &[
+                (8080, "x.web.test", "/x/y", "web#0"),
+                (8080, "x.web.test", "/y", "route#0"),
+                (8080, "y.web.test", "/x", "route#0"),
+                (8080, "elsewhere.test", "/", "web#1"),
+            ],
         ),
     ];
     for (case, requests) in table {
         let snapshot = snapshot(case);
         for (port, host, target, expected) in *requests {
-            assert_eq!(find(&snapshot, *port, host, target), *expected, "{case}: {host}:{port}{target}");
+            assert_eq!(
+                find(&snapshot, *port, host, target),
+                *expected,
+                "{case}: {host}:{port}{target}"
+            );
         }
     }
 }

@@ -47,7 +47,9 @@ fn messages() {
 
 fn cases() -> Vec<PathBuf> {
     let entries = fs::read_dir(ROOT).expect("the folder is there");
-    let mut cases: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    let mut cases: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     cases.sort();
     cases
 }
@@ -55,53 +57,112 @@ fn cases() -> Vec<PathBuf> {
 /// Everything that is said, a line each.
 fn complaints(case: &Path) -> Vec<String> {
     let loaded = Manifests::new([case]).reload();
-    let translation = translate(&loaded.resources, &FilterVerdicts::default(), &Options::default());
+    let translation = translate(
+        &loaded.resources,
+        &FilterVerdicts::default(),
+        &Options::default(),
+    );
     let mut lines: Vec<String> = errors(&translation.statuses);
-    lines.extend(translation.warnings.iter().map(|warning| format!("warning: {warning}")));
+    lines.extend(
+        translation
+            .warnings
+            .iter()
+            .map(|warning| format!("warning: {warning}")),
+    );
     for status in translation.statuses.objects.values() {
         about(status, &mut lines);
     }
     let prefix = format!("{ROOT}/");
-    lines.iter().map(|line| line.replace(&prefix, "").replace('\n', "\\n")).collect()
+    lines
+        .iter()
+        .map(|line| line.replace(&prefix, "").replace('\n', "\\n"))
+        .collect()
 }
 
 fn errors(statuses: &Statuses) -> Vec<String> {
     let errors = statuses.errors.iter();
-    errors.map(|error| format!("{}: {}", error.source, error.message)).collect()
+    errors
+        .map(|error| format!("{}: {}", error.source, error.message))
+        .collect()
 }
 
 fn about(status: &ObjectStatus, lines: &mut Vec<String>) {
     let name = format!("{} {}", status.kind, status.key);
-    let troubles = status.conditions.iter().filter(|condition| is_trouble(condition));
+    let troubles = status
+        .conditions
+        .iter()
+        .filter(|condition| is_trouble(condition));
     // That nothing can be loaded follows from what is said before it.
-    let told = troubles.clone().any(|condition| condition.r#type != "Loaded");
+    let told = troubles
+        .clone()
+        .any(|condition| condition.r#type != "Loaded");
     for condition in troubles.filter(|condition| !told || condition.r#type != "Loaded") {
         lines.push(format!("{name}: {}", shown(condition)));
     }
     for parent in &status.parents {
         let reference = &parent.parent_ref;
-        for condition in parent.conditions.iter().filter(|condition| is_trouble(condition)) {
-            lines.push(format!("{name}, parent {} {}: {}", reference.kind, reference.name, shown(condition)));
+        for condition in parent
+            .conditions
+            .iter()
+            .filter(|condition| is_trouble(condition))
+        {
+            lines.push(format!(
+                "{name}, parent {} {}: {}",
+                reference.kind,
+                reference.name,
+                shown(condition)
+            ));
         }
     }
     for ancestor in &status.ancestors {
         let reference = &ancestor.ancestor_ref;
-        let news = |condition: &&Condition| is_trouble(condition) && !status.conditions.contains(condition);
+        let news = |condition: &&Condition| {
+            is_trouble(condition) && !status.conditions.contains(condition)
+        };
         for condition in ancestor.conditions.iter().filter(news) {
-            lines.push(format!("{name}, for {} {}: {}", reference.kind, reference.name, shown(condition)));
+            lines.push(format!(
+                "{name}, for {} {}: {}",
+                reference.kind,
+                reference.name,
+                shown(condition)
+            ));
         }
     }
     for listener in &status.listeners {
-        for condition in listener.conditions.iter().filter(|condition| is_trouble(condition)) {
-            lines.push(format!("{name}, listener {}: {}", listener.name, shown(condition)));
+        for condition in listener
+            .conditions
+            .iter()
+            .filter(|condition| is_trouble(condition))
+        {
+            lines.push(format!(
+                "{name}, listener {}: {}",
+                listener.name,
+                shown(condition)
+            ));
         }
     }
-    lines.extend(status.warnings.iter().map(|warning| format!("{name}: warning: {warning}")));
-    lines.extend(status.ignored.iter().map(|why| format!("{name}: ignored: {why}")));
+    lines.extend(
+        status
+            .warnings
+            .iter()
+            .map(|warning| format!("{name}: warning: {warning}")),
+    );
+    lines.extend(
+        status
+            .ignored
+            .iter()
+            .map(|why| format!("{name}: ignored: {why}")),
+    );
 }
 
 fn shown(condition: &Condition) -> String {
-    let Condition { r#type, status, reason, message, .. } = condition;
+    let Condition {
+        r#type,
+        status,
+        reason,
+        message,
+        ..
+    } = condition;
     format!("{type}={status:?} {reason}: {message}")
 }
 
@@ -121,7 +182,10 @@ fn expected(case: &Path) -> Vec<String> {
         return text.lines().map(str::to_owned).collect();
     }
     let text = fs::read_to_string(case).expect("the case can be read");
-    text.lines().filter_map(|line| line.strip_prefix(MARK)).map(str::to_owned).collect()
+    text.lines()
+        .filter_map(|line| line.strip_prefix(MARK))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn keep(case: &Path, lines: &[String]) {
@@ -134,7 +198,11 @@ fn keep(case: &Path, lines: &[String]) {
         return;
     }
     let text = fs::read_to_string(case).expect("the case can be read");
-    let mut kept: Vec<String> = text.lines().filter(|line| !line.starts_with(MARK)).map(str::to_owned).collect();
+    let mut kept: Vec<String> = text
+        .lines()
+        .filter(|line| !line.starts_with(MARK))
+        .map(str::to_owned)
+        .collect();
     // At the end, where they move no line of the manifest.
     kept.extend(lines.iter().map(|line| format!("{MARK}{line}")));
     fs::write(case, kept.join("\n") + "\n").expect("the messages can be written");

@@ -3,15 +3,19 @@
 //! A timer for each request would cost more than the routing of it. So every connection notes the second of its last bytes, and the
 //! worker looks at all of them once a second.
 
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::Limits;
+
+/// Bytes of a head that are kept; a longer one counts as unknown beyond.
+const MOST_HEAD: usize = 64 << 10;
 
 /// Seconds since the worker began; it advances once a second.
 #[derive(Clone, Default)]
@@ -27,6 +31,8 @@ pub(crate) struct Activity {
     /// Whether bytes came in since then: the beginning of a request.
     has_begun: AtomicU32,
     exchanges: AtomicU32,
+    /// The bytes that came since the last exchange: the next request's head as the client wrote it.
+    head: Mutex<Vec<u8>>,
 }
 
 /// Reads and writes, noting when.
@@ -67,12 +73,21 @@ impl Activity {
             idle_since: AtomicU32::new(now),
             has_begun: AtomicU32::new(0),
             exchanges: AtomicU32::new(0),
+            head: Mutex::default(),
         })
     }
 
     /// An exchange begins.
     pub(crate) fn begin(&self) {
         self.exchanges.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The head of the request that has begun is read; what it was is no longer needed.
+    pub(crate) fn forget_head(&self) {
+        self.head
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// An exchange is over.
@@ -99,6 +114,19 @@ impl Activity {
         (idle > limits.idle_timeout).then_some(Overdue::Idle)
     }
 
+    fn keep_head(&self, bytes: &[u8]) {
+        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MOST_HEAD.saturating_sub(head.len());
+        head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// Whether the request that begins now came with a `Content-Length`, which the parser drops where `Transfer-Encoding` stands
+    /// beside it. `None`: its bytes came behind another request's, so nobody knows.
+    pub(crate) fn head_has_content_length(&self) -> Option<bool> {
+        let head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        (!head.is_empty()).then(|| has_content_length(&head))
+    }
+
     fn moved(&self) {
         self.moved.store(self.clock.now(), Ordering::Relaxed);
     }
@@ -114,37 +142,39 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: Read + Unpin> Read for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<std::io::Result<()>> {
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         self.activity.moved();
         if self.is_http1 && self.activity.exchanges.load(Ordering::Relaxed) == 0 {
             self.activity.has_begun.store(1, Ordering::Relaxed);
+            self.activity.keep_head(&buf.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: Write + Unpin> Write for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
+    ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf));
         self.activity.moved();
         Poll::Ready(written)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
@@ -155,17 +185,47 @@ impl<S: Write + Unpin> Write for Watched<S> {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs));
         self.activity.moved();
         Poll::Ready(written)
     }
 }
 
+/// The bytes of a head hold a `Content-Length` field, whatever its value.
+fn has_content_length(head: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length";
+    // A head ends at an empty line; what follows is body.
+    let end = head
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap_or(head.len());
+    head[..end]
+        .split(|byte| *byte == b'\n')
+        .skip(1)
+        .any(|line| {
+            line.len() > NAME.len()
+                && line[..NAME.len()].eq_ignore_ascii_case(NAME)
+                && line[NAME.len()] == b':'
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_content_length_is_seen_in_every_case_and_only_in_the_head() {
+        let seen = |head: &str| has_content_length(head.as_bytes());
+        assert!(seen(
+            "POST / HTTP/1.1\r\nHost: a\r\ncOntent-Length: 3\r\n\r\nabc"
+        ));
+        assert!(seen("POST / HTTP/1.1\nContent-Length:3\n"));
+        assert!(!seen(
+            "POST /content-length: HTTP/1.1\r\nX: content-length: 3\r\n\r\ncontent-length: 3\r\n"
+        ));
+    }
 
     fn after(clock: &Clock, seconds: u32) {
         (0..seconds).for_each(|_| clock.tick());

@@ -24,6 +24,9 @@ const fn bad(details: &'static str) -> Refused {
     }
 }
 
+/// `Content-Length` beside `Transfer-Encoding`.
+pub(crate) const TWO_LENGTHS: Refused = bad("two_lengths");
+
 /// Takes the head out of `parts`. `Host` leaves the headers and becomes the authority.
 pub(crate) fn request_head(
     parts: &mut Parts,

@@ -170,7 +170,7 @@ where
 {
     let worker = connection.worker.clone();
     let draining = worker.draining.clone();
-    let io = Watched::new(TokioIo::new(stream), connection.activity.clone(), !http2);
+    let io = TokioIo::new(Watched::new(stream, connection.activity.clone(), !http2));
     let service = service_fn(move |request| exchange::serve(connection.clone(), request));
     // A drain lets requests in flight end: HTTP/1 closes after the answer, HTTP/2 sends GOAWAY.
     if http2 {

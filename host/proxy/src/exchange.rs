@@ -54,8 +54,10 @@ pub(crate) async fn serve(
     let upgrade =
         check::upgrade(parts.version, &parts.headers).zip(parts.extensions.remove::<OnUpgrade>());
     let limits = &connection.worker.config.limits;
+    let lengths = Lengths::of(&connection, &parts);
     let (mut head, refused) =
         match check::request_head(&mut parts, connection.scheme.clone(), limits) {
+            Ok(head) if lengths == Lengths::Two => (head, Some(check::TWO_LENGTHS)),
             Ok(head) => (head, None),
             Err(refused) => (
                 check::refused_head(&parts, connection.scheme.clone()),
@@ -86,7 +88,40 @@ pub(crate) async fn serve(
         Ok(response) => response,
         Err(error) => exchange.answer(&error).await,
     };
-    Ok(exchange.seal(response, parts.version, &parts.method))
+    let mut response = exchange.seal(response, parts.version, &parts.method);
+    if lengths == Lengths::Unknown {
+        // RFC 9112 section 6.3: close after such a request.
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+/// Whether a request says its length in two ways, of which the parser has dropped one.
+#[derive(PartialEq, Eq)]
+enum Lengths {
+    One,
+    Two,
+    Unknown,
+}
+
+impl Lengths {
+    fn of(connection: &Connection, parts: &Parts) -> Self {
+        if parts.version >= Version::HTTP_2 {
+            return Self::One;
+        }
+        let lengths = match parts.headers.contains_key(header::TRANSFER_ENCODING) {
+            false => Self::One,
+            true => match connection.activity.head_has_content_length() {
+                Some(false) => Self::One,
+                Some(true) => Self::Two,
+                None => Self::Unknown,
+            },
+        };
+        connection.activity.forget_head();
+        lengths
+    }
 }
 
 fn record(parts: &Parts, head: &mut RequestHead, peer: std::net::SocketAddr) -> Record {

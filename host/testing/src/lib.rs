@@ -16,6 +16,7 @@ mod guest;
 pub mod manifests;
 mod ports;
 mod process;
+mod recorder;
 mod upstream;
 mod wire;
 
@@ -28,6 +29,7 @@ pub use gateway::{Builder, Gateway};
 pub use guest::guest;
 pub use ports::Port;
 pub use process::Process;
+pub use recorder::{Recorder, Records};
 pub use upstream::{Reply, Seen, Upstream};
 pub use wire::{Head, Listener, Wire};
 

@@ -42,7 +42,7 @@ impl Head {
     ///
     /// # Panics
     /// When it is repeated.
-    pub fn field(&self, name: &str) -> &str {
+    pub fn field<'a>(&'a self, name: &'a str) -> &'a str {
         let mut values = self.all(name);
         let value = values.next().unwrap_or_default();
         assert!(values.next().is_none(), "{name} is repeated: {}", self.text);

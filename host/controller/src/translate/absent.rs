@@ -9,8 +9,18 @@ pub(super) fn absent(resources: &Resources, kind: Kind, namespace: &str, name: &
         kind,
         key: Key::new(namespace, name),
     };
-    match resources.rejected.iter().find(|rejected| rejected.id().as_ref() == Some(&id)) {
-        Some(rejected) => format!("{kind} {} at {} was refused: mend it there", id.key, rejected.source),
-        None => format!("{kind} {} does not exist: create it or correct the reference", id.key),
+    match resources
+        .rejected
+        .iter()
+        .find(|rejected| rejected.id().as_ref() == Some(&id))
+    {
+        Some(rejected) => format!(
+            "{kind} {} at {} was refused: mend it there",
+            id.key, rejected.source
+        ),
+        None => format!(
+            "{kind} {} does not exist: create it or correct the reference",
+            id.key
+        ),
     }
 }

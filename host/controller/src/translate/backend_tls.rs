@@ -15,6 +15,9 @@ use crate::api::reference::{LocalObjectReference, ParentReference};
 use crate::api::{Key, Kind};
 use crate::status::{AncestorStatus, Condition};
 
+/// What the CRD lets `status.ancestors` hold.
+const MOST_ANCESTORS: usize = 16;
+
 /// What a policy targets: a Service's name and, if only one port is meant, the port's name.
 type Target = (Key, Option<String>);
 
@@ -97,9 +100,6 @@ pub(super) fn find(
     }
 }
 
-/// So many a status can hold (`PolicyStatus.ancestors`).
-const MOST_ANCESTORS: usize = 16;
-
 /// Writes the statuses of all policies: one entry for each Gateway, and each Ingress, through which traffic reaches a target.
 ///
 /// `uses` are the Services' ports that routes of each Gateway send traffic to, `by_ingresses` those of each Ingress.
@@ -111,8 +111,12 @@ pub(super) fn report(
     let policies = std::mem::take(&mut context.tls_policies);
     for (index, policy) in policies.all.iter().enumerate() {
         let mut ancestors = Vec::new();
-        let by_gateways = uses.iter().map(|(key, services)| (Kind::Gateway, key, services));
-        let by_ingresses = by_ingresses.iter().map(|(key, services)| (Kind::Ingress, key, services));
+        let by_gateways = uses
+            .iter()
+            .map(|(key, services)| (Kind::Gateway, key, services));
+        let by_ingresses = by_ingresses
+            .iter()
+            .map(|(key, services)| (Kind::Ingress, key, services));
         for (kind, key, services) in by_gateways.chain(by_ingresses) {
             let mine: Vec<Target> = targets(policy.object)
                 .filter(|(service, section)| {
@@ -123,7 +127,7 @@ pub(super) fn report(
                     })
                 })
                 .collect();
-            if !mine.is_empty() && ancestors.len() < MOST_ANCESTORS {
+            if !mine.is_empty() {
                 ancestors.push(AncestorStatus {
                     ancestor_ref: reference(kind, key),
                     conditions: conditions(&policies, index, &mine),
@@ -139,6 +143,13 @@ pub(super) fn report(
         }
         for message in missing {
             status.warn(message);
+        }
+        if ancestors.len() > MOST_ANCESTORS {
+            status.warn(format!(
+                "used through {} Gateways and Ingresses, of which status.ancestors has room for {MOST_ANCESTORS}",
+                ancestors.len()
+            ));
+            ancestors.truncate(MOST_ANCESTORS);
         }
         status.ancestors = ancestors;
     }
@@ -234,7 +245,13 @@ fn missing_targets(context: &Context<'_>, policy: &BackendTlsPolicy) -> Vec<Stri
         }
         let Some(service) = context.service(&policy.meta.namespace, &target.name) else {
             missing.push(format!(
-                "spec.targetRefs[{index}]: {}", absent(context.resources, Kind::Service, &policy.meta.namespace, &target.name)
+                "spec.targetRefs[{index}]: {}",
+                absent(
+                    context.resources,
+                    Kind::Service,
+                    &policy.meta.namespace,
+                    &target.name
+                )
             ));
             continue;
         };
@@ -355,9 +372,9 @@ fn authorities(
     };
     match (reference.group.as_str(), reference.kind.as_str()) {
         ("", "ConfigMap") => {
-            let map = context
-                .config_map(namespace, name)
-                .ok_or_else(|| invalid(absent(context.resources, Kind::ConfigMap, namespace, name)))?;
+            let map = context.config_map(namespace, name).ok_or_else(|| {
+                invalid(absent(context.resources, Kind::ConfigMap, namespace, name))
+            })?;
             certificates::authorities(map).map_err(invalid)
         }
         ("", "Secret") => {

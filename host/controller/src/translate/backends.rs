@@ -228,7 +228,11 @@ impl<'a> Context<'a> {
         found.endpoints
     }
 
-    fn reach_external(&mut self, service: &'a Service, wanted: &Wanted<'_>) -> Result<Reached<'a>, Problem> {
+    fn reach_external(
+        &mut self,
+        service: &'a Service,
+        wanted: &Wanted<'_>,
+    ) -> Result<Reached<'a>, Problem> {
         let name = service.key();
         if !self.options.external_names() {
             return Err(Problem {

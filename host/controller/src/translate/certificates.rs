@@ -37,26 +37,26 @@ pub(super) fn read(secret: &Secret) -> Result<Certificate, String> {
     };
     let (chain_pem, key_pem) = (entry("tls.crt")?, entry("tls.key")?);
     let chain = chain(chain_pem).map_err(|what| format!("Secret {name}, data.tls.crt: {what}"))?;
+    // Before the key is looked at: of a certificate that cannot be read nothing can be said about its key.
+    let leaf = chain
+        .first()
+        .ok_or_else(|| format!("Secret {name}, data.tls.crt: no certificate"))?;
+    let fingerprint = fingerprint(leaf);
+    let (names, not_after) =
+        describe(leaf).map_err(|what| format!("Secret {name}, data.tls.crt: {what}"))?;
     let key = PrivateKeyDer::from_pem_slice(key_pem)
         .map_err(|error| format!("Secret {name}, data.tls.key: no private key in PEM ({error}); give PKCS#8, PKCS#1 or SEC1"))?;
     let signer = any_supported_type(&key)
         .map_err(|error| format!("Secret {name}, data.tls.key: the key is not usable ({error}); use RSA, ECDSA or Ed25519"))?;
-    let pair = CertifiedKey::new(chain, signer);
-    pair.keys_match().map_err(|error| {
+    CertifiedKey::new(chain, signer).keys_match().map_err(|error| {
         format!("Secret {name}: data.tls.key does not belong to the first certificate of data.tls.crt ({error}); put the pair that was issued together, leaf first")
     })?;
-    let leaf = pair
-        .cert
-        .first()
-        .ok_or_else(|| format!("Secret {name}, data.tls.crt: no certificate"))?;
-    let (names, not_after) =
-        describe(leaf).map_err(|what| format!("Secret {name}, data.tls.crt: {what}"))?;
     Ok(Certificate {
         name: name.to_string().into(),
         chain: chain_pem.to_vec().into(),
         key: key_pem.to_vec().into(),
         names,
-        fingerprint: fingerprint(leaf),
+        fingerprint,
         not_after,
     })
 }

@@ -188,9 +188,9 @@ impl<'a> Context<'a> {
                 ),
             });
         }
-        let secret = self.secret(namespace, name).ok_or_else(|| {
-            problem(absent(self.resources, Kind::Secret, namespace, name))
-        })?;
+        let secret = self
+            .secret(namespace, name)
+            .ok_or_else(|| problem(absent(self.resources, Kind::Secret, namespace, name)))?;
         self.certificate(secret).map_err(problem)
     }
 }

@@ -195,7 +195,12 @@ fn unresolved(context: &mut Context<'_>, policy: &FilterPolicy) -> Vec<Problem> 
 }
 
 /// Whether the target is there and ours.
-fn exists(resources: &Resources, classes: &Classes, ingresses: &Ingresses, target: &Target) -> Result<(), Problem> {
+fn exists(
+    resources: &Resources,
+    classes: &Classes,
+    ingresses: &Ingresses,
+    target: &Target,
+) -> Result<(), Problem> {
     let (kind, key) = (target.kind, &target.key);
     // A namespace is there as soon as something is in it; manifests rarely spell it out.
     if kind != Kind::Namespace && !resources.contains(kind, key) {
@@ -210,7 +215,9 @@ fn exists(resources: &Resources, classes: &Classes, ingresses: &Ingresses, targe
     if let Some(field) = foreign {
         return Err(Problem::new(
             "TargetNotFound",
-            format!("{kind} {key} is not one of this controller: correct its spec.{field} or the reference"),
+            format!(
+                "{kind} {key} is not one of this controller: correct its spec.{field} or the reference"
+            ),
         ));
     }
     let Some(section) = &target.section else {
@@ -220,8 +227,16 @@ fn exists(resources: &Resources, classes: &Classes, ingresses: &Ingresses, targe
     if sections.contains(&section.as_str()) {
         return Ok(());
     }
-    let part = if kind == Kind::Gateway { "listener" } else { "rule" };
-    let known = if sections.is_empty() { "none".to_owned() } else { sections.join(", ") };
+    let part = if kind == Kind::Gateway {
+        "listener"
+    } else {
+        "rule"
+    };
+    let known = if sections.is_empty() {
+        "none".to_owned()
+    } else {
+        sections.join(", ")
+    };
     Err(Problem::new(
         "TargetNotFound",
         format!("{kind} {key} has no {part} named {section:?}; it has {known}"),
@@ -240,15 +255,27 @@ fn foreign_gateway(resources: &Resources, classes: &Classes, key: &Key) -> bool 
 fn sections<'a>(resources: &'a Resources, kind: Kind, key: &Key) -> Vec<&'a str> {
     match kind {
         Kind::Gateway => {
-            let listeners = resources.gateways.get(key).into_iter().flat_map(|gateway| &gateway.spec.listeners);
+            let listeners = resources
+                .gateways
+                .get(key)
+                .into_iter()
+                .flat_map(|gateway| &gateway.spec.listeners);
             listeners.map(|listener| listener.name.as_str()).collect()
         }
         Kind::HttpRoute => {
-            let rules = resources.http_routes.get(key).into_iter().flat_map(|route| &route.spec.rules);
+            let rules = resources
+                .http_routes
+                .get(key)
+                .into_iter()
+                .flat_map(|route| &route.spec.rules);
             rules.filter_map(|rule| rule.name.as_deref()).collect()
         }
         Kind::GrpcRoute => {
-            let rules = resources.grpc_routes.get(key).into_iter().flat_map(|route| &route.spec.rules);
+            let rules = resources
+                .grpc_routes
+                .get(key)
+                .into_iter()
+                .flat_map(|route| &route.spec.rules);
             rules.filter_map(|rule| rule.name.as_deref()).collect()
         }
         _ => Vec::new(),

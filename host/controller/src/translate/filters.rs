@@ -16,6 +16,7 @@ mod config;
 mod module;
 mod pointer;
 mod schema;
+mod spec;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,8 +24,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tidegate_model::{
-    Backend, Capability, Config, FailureCause, FailurePolicies, FailurePolicy, Filter, FilterId,
-    FilterLimits, FilterMode, FilterSpec, Isolation, ModuleSource, VmSpec,
+    Backend, Capability, Config, FailureCause, FailurePolicies, Filter, FilterId, FilterLimits,
+    FilterMode, FilterSpec, ModuleSource, VmSpec,
 };
 
 use super::absent::absent;
@@ -219,7 +220,7 @@ fn read(context: &mut Context<'_>, object: &api::Filter) -> Reading {
     let module = module::source(context, object);
     let config = config::read(context, object);
     let clusters = clusters::read(context, object);
-    let mut spec = spec(object);
+    let mut spec = spec::read(object);
     // The first thing that keeps it from working, in the order in which the loader would meet it.
     let mut refusal = None;
     match module {
@@ -270,106 +271,6 @@ fn refuse(spec: &mut FilterSpec, cause: FailureCause, problem: &Problem) {
     };
     spec.sha256 = None;
     spec.config = Config::default();
-}
-
-/// What needs no other object.
-fn spec(object: &api::Filter) -> FilterSpec {
-    let written = &object.spec;
-    FilterSpec {
-        slot: 0,
-        id: FilterId {
-            namespace: object.meta.namespace.as_str().into(),
-            name: object.meta.name.as_str().into(),
-        },
-        // Replaced by the caller.
-        module: ModuleSource::Builtin(Arc::from("")),
-        sha256: written.sha256.as_deref().map(Into::into),
-        config: Config::default(),
-        root_id: written.root_id.as_str().into(),
-        vm: VmSpec {
-            id: written.vm.id.as_str().into(),
-            config: written.vm.config.as_str().into(),
-            env: written.vm.env.clone(),
-            isolation: match written.vm.isolation {
-                api::Isolation::Shared => Isolation::Shared,
-                api::Isolation::Dedicated => Isolation::Dedicated,
-                api::Isolation::Request => Isolation::Request,
-            },
-        },
-        failure_policy: failure_policies(written),
-        limits: limits(written),
-        clusters: BTreeMap::new(),
-        capabilities: match &written.capabilities {
-            None => BTreeSet::from(Capability::ALL),
-            Some(listed) => listed
-                .iter()
-                .map(|capability| self::capability(*capability))
-                .collect(),
-        },
-        headers_wait_for_body: written.headers_wait_for_body,
-        mode: match written.mode {
-            api::FilterMode::Enforce => FilterMode::Enforce,
-            api::FilterMode::Shadow => FilterMode::Shadow,
-        },
-    }
-}
-
-fn capability(written: api::Capability) -> Capability {
-    match written {
-        api::Capability::SharedData => Capability::SharedData,
-        api::Capability::SharedQueues => Capability::SharedQueues,
-        api::Capability::Metrics => Capability::Metrics,
-        api::Capability::Timers => Capability::Timers,
-        api::Capability::Properties => Capability::Properties,
-        api::Capability::ForeignFunctions => Capability::ForeignFunctions,
-    }
-}
-
-fn failure_policies(written: &api::FilterSpec) -> FailurePolicies {
-    let policy = |policy: api::FailurePolicy| match policy {
-        api::FailurePolicy::Closed => FailurePolicy::Closed,
-        api::FailurePolicy::Open => FailurePolicy::Open,
-    };
-    let causes = &written.failure_policy_by_cause;
-    let by_cause = [
-        (FailureCause::Load, causes.load),
-        (FailureCause::Configure, causes.configure),
-        (FailureCause::Trap, causes.trap),
-        (FailureCause::Deadline, causes.deadline),
-        (FailureCause::Memory, causes.memory),
-    ];
-    FailurePolicies {
-        default: policy(written.failure_policy),
-        by_cause: by_cause
-            .into_iter()
-            .filter_map(|(cause, exception)| Some((cause, policy(exception?))))
-            .collect(),
-    }
-}
-
-/// What the Filter sets, else what suits the bundled module, else the host's defaults.
-fn limits(written: &api::FilterSpec) -> FilterLimits {
-    let general = FilterLimits::default();
-    let bundled = match &written.module {
-        api::ModuleSource::Builtin(name) => tidegate_filters::get(name),
-        _ => None,
-    };
-    let size = |size: Option<u64>, default: usize| {
-        size.map_or(default, |size| usize::try_from(size).unwrap_or(usize::MAX))
-    };
-    FilterLimits {
-        call_timeout: written
-            .limits
-            .call_timeout
-            .or(bundled.and_then(|bundled| bundled.call_timeout))
-            .unwrap_or(general.call_timeout),
-        start_timeout: written
-            .limits
-            .start_timeout
-            .unwrap_or(general.start_timeout),
-        memory: size(written.limits.memory, general.memory),
-        buffered_body: size(written.limits.buffered_body, general.buffered_body),
-    }
 }
 
 fn warnings(object: &api::Filter, mut warnings: Vec<String>) -> Vec<String> {

@@ -127,7 +127,9 @@ impl<'a> IngressClasses<'a> {
         if name == DEFAULT_CLASS && (self.standalone || by_annotation) {
             return Ok(OwnClass { config: Ok(None) });
         }
-        Err(format!("IngressClass {name} does not exist: create it or name another class"))
+        Err(format!(
+            "IngressClass {name} does not exist: create it or name another class"
+        ))
     }
 
     fn unnamed(&self) -> Result<(OwnClass<'a>, Option<String>), String> {

@@ -1,5 +1,7 @@
 //! Attachment: which listeners a route's parents offer it.
 
+use std::fmt;
+
 use super::context::Context;
 use super::gateways::Gateways;
 use super::listeners::{Entry, group_kind};
@@ -44,18 +46,34 @@ pub(super) fn find(
         let why = if missing.is_empty() {
             "spec.parentRefs is empty".to_owned()
         } else {
-            missing.join("; ")
+            let all: Vec<String> = missing.iter().map(ToString::to_string).collect();
+            all.join("; ")
         };
-        context
-            .statuses
-            .entry(route.kind, route.meta, route.source)
-            .ignored = Some(why);
+        let status = context.statuses.entry(route.kind, route.meta, route.source);
+        status.ignored = Some(why);
+    } else {
+        for missing in missing.iter().filter(|missing| !missing.exists) {
+            let status = context.statuses.entry(route.kind, route.meta, route.source);
+            status.warn(missing.to_string());
+        }
     }
     parents
 }
 
-/// What a parent is that is not ours.
-fn foreign(context: &Context<'_>, route: &RouteFacts<'_>, reference: &ParentReference) -> String {
+/// A parent that is not ours.
+struct Foreign {
+    what: String,
+    /// Whether somebody else may well know it.
+    exists: bool,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+fn foreign(context: &Context<'_>, route: &RouteFacts<'_>, reference: &ParentReference) -> Foreign {
     let namespace = reference
         .namespace
         .as_deref()
@@ -65,13 +83,19 @@ fn foreign(context: &Context<'_>, route: &RouteFacts<'_>, reference: &ParentRefe
     let exists = match Kind::of_group(&reference.group, kind) {
         Some(Kind::Gateway) => context.resources.gateways.contains_key(&key),
         Some(Kind::ListenerSet) => context.resources.listener_sets.contains_key(&key),
-        _ => return format!("parentRef {kind} {key}: routes do not attach to this kind here"),
+        _ => {
+            return Foreign {
+                what: format!("parentRef {kind} {key}: routes do not attach to this kind here"),
+                exists: true,
+            };
+        }
     };
-    if exists {
+    let what = if exists {
         format!("parentRef {kind} {key} is not one of this controller")
     } else {
-        format!("parentRef {kind} {key} does not exist")
-    }
+        format!("parentRef {kind} {key} does not exist: create it or correct the reference")
+    };
+    Foreign { what, exists }
 }
 
 /// Gateways that take routes by default and are not named by the route itself.

@@ -79,7 +79,9 @@ mod tests {
             kind: Kind::HttpRoute,
             key: Key::new("shop", "other"),
         };
-        resources.warnings.insert(id, vec!["old version".to_owned()]);
+        resources
+            .warnings
+            .insert(id, vec!["old version".to_owned()]);
         resources.ignored.push(IgnoredKind {
             api_version: "apps/v1".to_owned(),
             kind: "Deployment".to_owned(),
@@ -87,12 +89,20 @@ mod tests {
             count: 2,
         });
         let translation = translate(&resources, &FilterVerdicts::default(), &Options::default());
-        let errors: Vec<_> = translation.statuses.errors.iter().map(|e| (e.source.as_str(), e.message.as_str())).collect();
+        let errors: Vec<_> = translation
+            .statuses
+            .errors
+            .iter()
+            .map(|e| (e.source.as_str(), e.message.as_str()))
+            .collect();
         assert_eq!(
             errors,
             [
                 ("a.yaml:1", "not YAML"),
-                ("a.yaml:3", "HTTPRoute shop/cart: spec.rules[0].name: is too long; the version before it goes on serving"),
+                (
+                    "a.yaml:3",
+                    "HTTPRoute shop/cart: spec.rules[0].name: is too long; the version before it goes on serving"
+                ),
             ]
         );
         assert_eq!(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tidegate_model::HostPattern;
 
+use super::gateways::Gateways;
 use super::parents::Parent;
 use super::problem::Problem;
 use super::routes::RouteFacts;
@@ -29,9 +30,15 @@ impl Taken {
     pub(super) fn add(&mut self, index: usize, listener: &HostPattern, route: &RouteFacts<'_>) {
         let title: Arc<str> = route.title().into();
         let hosts = self.by_listener.entry((index, route.kind)).or_default();
-        for hostname in route.hostnames.iter().filter_map(|hostname| hostname.intersect(listener)) {
+        for hostname in route
+            .hostnames
+            .iter()
+            .filter_map(|hostname| hostname.intersect(listener))
+        {
             match hostname {
-                HostPattern::Exact(name) => drop(hosts.exact.entry(name).or_insert_with(|| title.clone())),
+                HostPattern::Exact(name) => {
+                    hosts.exact.entry(name).or_insert_with(|| title.clone());
+                }
                 wide => hosts.wide.push((wide, title.clone())),
             }
         }
@@ -39,17 +46,23 @@ impl Taken {
 
     /// Takes from a parent the listeners on which an older route of the other kind has a hostname of this one, and says
     /// which that is.
-    pub(super) fn yield_to(&self, hostnames: &[&HostPattern], route: &RouteFacts<'_>, parent: &mut Parent) -> Option<Problem> {
+    pub(super) fn yield_to(
+        &self,
+        gateways: &Gateways<'_>,
+        route: &RouteFacts<'_>,
+        parent: &mut Parent,
+    ) -> Option<Problem> {
         let listeners = parent.listeners.as_mut().ok()?;
         let mut problem = None;
         listeners.retain(|index| {
-            let theirs = self.conflict(*index, hostnames[*index], route);
+            let theirs = self.conflict(*index, &gateways.listeners[*index].hostname, route);
             let free = theirs.is_none();
             if let Some((hostname, title)) = theirs {
                 problem = Some(Problem::new(
                     "HostnameConflict",
                     format!(
-                        "{title} is older and has hostname {hostname} on the listener; routes of kind HTTPRoute and GRPCRoute cannot share a hostname: give one of them a hostname or a listener of its own"
+                        "{title} is older and has hostname {hostname} on listener {}; routes of kind HTTPRoute and GRPCRoute cannot share a hostname: give one of them a hostname or a listener of its own",
+                        gateways.listeners[*index].spec.name
                     ),
                 ));
             }
@@ -61,13 +74,21 @@ impl Taken {
         problem
     }
 
-    fn conflict(&self, index: usize, listener: &HostPattern, route: &RouteFacts<'_>) -> Option<(HostPattern, Arc<str>)> {
+    fn conflict(
+        &self,
+        index: usize,
+        listener: &HostPattern,
+        route: &RouteFacts<'_>,
+    ) -> Option<(HostPattern, Arc<str>)> {
         let other = match route.kind {
             Kind::GrpcRoute => Kind::HttpRoute,
             _ => Kind::GrpcRoute,
         };
         let hosts = self.by_listener.get(&(index, other))?;
-        let mine = route.hostnames.iter().filter_map(|hostname| hostname.intersect(listener));
+        let mine = route
+            .hostnames
+            .iter()
+            .filter_map(|hostname| hostname.intersect(listener));
         mine.into_iter().find_map(|mine| hosts.meets(&mine))
     }
 }
@@ -81,6 +102,9 @@ impl Hosts {
         if let Some((name, title)) = exact {
             return Some((HostPattern::Exact(name.clone()), title.clone()));
         }
-        self.wide.iter().find(|(hostname, _)| hostname.intersects(mine)).cloned()
+        self.wide
+            .iter()
+            .find(|(hostname, _)| hostname.intersects(mine))
+            .cloned()
     }
 }

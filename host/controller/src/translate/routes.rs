@@ -8,6 +8,7 @@ use tidegate_model::{Certificate, HostPattern, Labels, RouteEntry};
 use super::context::{Context, by_age};
 use super::gateways::Gateways;
 use super::parents::{self, Parent};
+use super::problem::Problem;
 use super::route_kinds::Taken;
 use super::rules::{self, Built, RulePlan};
 use super::{chains, grpc, http};
@@ -159,12 +160,14 @@ fn attach_one(
     if parents.is_empty() {
         return;
     }
-    let hostnames: Vec<_> = gateways.listeners.iter().map(|entry| &entry.hostname).collect();
     for parent in &mut parents {
-        let refused = taken.yield_to(&hostnames, facts, parent);
+        let refused = taken.yield_to(gateways, facts, parent);
         if let (Some(problem), Ok(_)) = (refused, &parent.listeners) {
             let status = context.statuses.entry(facts.kind, facts.meta, facts.source);
-            status.warn(format!("not attached to every listener: {}", problem.message));
+            status.warn(format!(
+                "not attached to every listener: {}",
+                problem.message
+            ));
         }
     }
     let listeners: BTreeSet<usize> = parents

@@ -110,7 +110,9 @@ fn most_specific<'o, 's>(owner: &'o Owner<'s>, pattern: &HostPattern) -> Option<
         return Some(same);
     }
     if owner.len() == 1 {
-        return owner.values().find(|standing| covers(&standing.site.hostname, pattern));
+        return owner
+            .values()
+            .find(|standing| covers(&standing.site.hostname, pattern));
     }
     wider(pattern).find_map(|wider| owner.get(&wider))
 }
@@ -132,7 +134,9 @@ fn wider(pattern: &HostPattern) -> impl Iterator<Item = HostPattern> + '_ {
             (&**suffix, same)
         }
     };
-    let parents = name.match_indices('.').map(move |(at, _)| wildcard(&name[at + 1..], Labels::Many));
+    let parents = name
+        .match_indices('.')
+        .map(move |(at, _)| wildcard(&name[at + 1..], Labels::Many));
     let any = (*pattern != HostPattern::Any).then_some(HostPattern::Any);
     first.into_iter().chain(parents).chain(any)
 }
@@ -174,7 +178,12 @@ fn host(pattern: &HostPattern, standings: &[&Standing<'_>]) -> ListenerHost {
                 let table = tables.entry(hostname).or_default();
                 for entry in &placed.entries {
                     // A route may reach this address through several parents; the first one counts.
-                    if known.insert((hostname, entry.rule.origin.kind, &entry.age.name, entry.age.place)) {
+                    if known.insert((
+                        hostname,
+                        entry.rule.origin.kind,
+                        &entry.age.name,
+                        entry.age.place,
+                    )) {
                         table.push(entry.clone());
                     }
                 }
@@ -202,12 +211,18 @@ mod tests {
             wider_of(&parse("a.b.test")),
             [one.clone(), parse("*.b.test"), parse("*.test"), parse("*")]
         );
-        assert_eq!(wider_of(&one), [parse("*.b.test"), parse("*.test"), parse("*")]);
+        assert_eq!(
+            wider_of(&one),
+            [parse("*.b.test"), parse("*.test"), parse("*")]
+        );
         assert_eq!(wider_of(&parse("*.b.test")), [parse("*.test"), parse("*")]);
         assert_eq!(wider_of(&parse("*")), []);
         for pattern in [parse("a.b.test"), one, parse("*.b.test")] {
             let wider = wider_of(&pattern);
-            assert!(wider.iter().all(|wider| covers(wider, &pattern)), "{pattern}");
+            assert!(
+                wider.iter().all(|wider| covers(wider, &pattern)),
+                "{pattern}"
+            );
             let ranks: Vec<_> = wider.iter().map(HostPattern::specificity).collect();
             assert!(ranks.is_sorted_by(|a, b| a > b), "{pattern}");
         }

@@ -19,6 +19,9 @@ const MOST_IDLE: usize = 128;
 /// Streams at once on an HTTP/2 connection before another one is opened: what servers commonly allow (RFC 9113 section 6.5.2).
 const STREAMS: usize = 100;
 
+/// How long a connection whose response has ended may take until it is ready for the next request.
+const TURNAROUND: Duration = Duration::from_millis(5);
+
 /// A connection with one request's worth of use.
 pub(crate) struct Pooled {
     host: Rc<Host>,
@@ -45,16 +48,29 @@ impl Host {
         if self.connector.shares_connections() {
             return self.checkout_shared(timeout).await;
         }
-        loop {
-            let Some((mut sender, _)) = self.idle.borrow_mut().pop() else {
-                break;
-            };
-            // The end of a response and the readiness for the next request are two steps of the connection's task.
-            if !sender.is_closed() && poll_fn(|cx| sender.poll_ready(cx)).await.is_ok() {
-                return Ok(self.pooled(Some(sender), None, true));
+        if let Some(sender) = self.take_ready() {
+            return Ok(self.pooled(Some(sender), None, true));
+        }
+        // The end of a response and the readiness for the next request are two steps of the connection's task. One that is
+        // not ready soon after still carries a request whose answer came early; waiting for it would be waiting for that client.
+        let latest = self.idle.borrow_mut().pop();
+        if let Some((mut sender, since)) = latest
+            && !sender.is_closed()
+        {
+            match tokio::time::timeout(TURNAROUND, poll_fn(|cx| sender.poll_ready(cx))).await {
+                Ok(Ok(())) => return Ok(self.pooled(Some(sender), None, true)),
+                Ok(Err(_)) => {}
+                Err(_) => self.idle.borrow_mut().push((sender, since)),
             }
         }
         self.open(timeout).await
+    }
+
+    /// The latest idle connection that is ready.
+    fn take_ready(&self) -> Option<http1::SendRequest<Body>> {
+        let mut idle = self.idle.borrow_mut();
+        let at = idle.iter().rposition(|(sender, _)| sender.is_ready())?;
+        Some(idle.remove(at).0)
     }
 
     /// A new connection, whatever is idle.

@@ -19,6 +19,9 @@ pub(super) fn register(
     let (memory, host) = split(caller)?;
     let root = RootId(host.root_id().ok_or(Status::BadArgument)?);
     let name = bytes(memory, name, name_size)?;
+    if name.len() > MAX_NAME {
+        return Err(Status::BadArgument.into());
+    }
     let token = host
         .shared
         .queues
@@ -41,7 +44,12 @@ pub(super) fn resolve(
         bytes(memory, name, name_size)?,
     );
     let vm_id = std::str::from_utf8(vm_id).map_err(|_| Status::NotFound)?;
-    let scope = host.scope.neighbour(vm_id).ok_or(Status::NotFound)?;
+    let other = if vm_id.is_empty() {
+        None
+    } else {
+        Some(other_scope(host, vm_id)?)
+    };
+    let scope = other.as_ref().unwrap_or(&host.scope);
     let token = locked(&scope.queue_names)
         .get(name)
         .copied()

@@ -43,9 +43,8 @@ pub(super) fn read(context: &mut Context<'_>, object: &api::Filter) -> Clusters 
             }
             ClusterTarget::Url(url) => {
                 let warnings = &mut clusters.warnings;
-                self::url(url, context.options.standalone, &place, warnings).map_err(|what| {
-                    Problem::new("InvalidReference", format!("{place}.url {what}"))
-                })
+                self::url(url, context.options.standalone, &place, warnings)
+                    .map_err(|what| Problem::new("InvalidReference", format!("{place}.url {what}")))
             }
         };
         match found {
@@ -116,8 +115,9 @@ fn url(
     if local && !standalone {
         return Err("is the gateway's own machine, which a filter in a cluster must not reach: name a Service with backendRef".to_owned());
     }
-    let endpoint: Endpoint = endpoints::external(host, port, standalone)
-        .map_err(|why| format!("leads nowhere: {why}; name a host, or a Service with backendRef"))?;
+    let endpoint: Endpoint = endpoints::external(host, port, standalone).map_err(|why| {
+        format!("leads nowhere: {why}; name a host, or a Service with backendRef")
+    })?;
     Ok(Backend {
         slot: 0,
         key: format!(

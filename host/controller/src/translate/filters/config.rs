@@ -59,15 +59,19 @@ fn invalid(message: String) -> Problem {
 }
 
 /// The value of a Secret or ConfigMap: with a key its text, without an object of all keys.
-fn fetch(context: &Context<'_>, namespace: &str, from: &ConfigFrom, place: &str) -> Result<Value, Problem> {
+fn fetch(
+    context: &Context<'_>,
+    namespace: &str,
+    from: &ConfigFrom,
+    place: &str,
+) -> Result<Value, Problem> {
     let (field, kind, name) = match &from.source {
         ConfigSource::Secret(name) => ("secretRef", Kind::Secret, name),
         ConfigSource::ConfigMap(name) => ("configMapRef", Kind::ConfigMap, name),
     };
     let problem = |message: String| Problem::new(REFERENCE, format!("{place}.{field}: {message}"));
-    let entries = entries(context, namespace, &from.source).ok_or_else(|| {
-        problem(absent(context.resources, kind, namespace, name))
-    })?;
+    let entries = entries(context, namespace, &from.source)
+        .ok_or_else(|| problem(absent(context.resources, kind, namespace, name)))?;
     let text = |key: &str, bytes: &[u8]| {
         std::str::from_utf8(bytes).map(|text| Value::String(text.to_owned())).map_err(|_| {
             problem(format!(

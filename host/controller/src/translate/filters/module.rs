@@ -79,7 +79,12 @@ fn config_map(
     let missing =
         |message: String| Problem::new(REFERENCE, format!("spec.module.configMapRef: {message}"));
     let Some(map) = context.config_map(namespace, name) else {
-        return Err(missing(absent(context.resources, Kind::ConfigMap, namespace, name)));
+        return Err(missing(absent(
+            context.resources,
+            Kind::ConfigMap,
+            namespace,
+            name,
+        )));
     };
     if let Some(bytes) = map.spec.binary_data.get(key) {
         return Ok(ModuleSource::ConfigMap {

@@ -69,8 +69,16 @@ fn told(bundled: &Bundled, error: &ValidationError<'_>, secret: bool) -> String 
 fn known_fields(bundled: &Bundled, place: &str) -> Option<String> {
     let schema: Value = serde_json::from_str(bundled.schema).ok()?;
     let (parent, _) = place.rsplit_once('/')?;
-    let fields = schema.pointer(&format!("{parent}/properties"))?.as_object()?;
-    Some(fields.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
+    let fields = schema
+        .pointer(&format!("{parent}/properties"))?
+        .as_object()?;
+    Some(
+        fields
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", "),
+    )
 }
 
 /// The schemas, compiled once. A schema that does not compile is a fault of the build, which a test finds.

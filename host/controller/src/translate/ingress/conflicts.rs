@@ -1,6 +1,7 @@
 //! Ingresses that ask for the same requests: the older one gets them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 
 use tidegate_model::{HostPattern, PathMatch};
 
@@ -39,16 +40,16 @@ pub(super) fn mark(entries: &mut [Entry<'_>]) {
                 // Behind everything else by its nature: nobody expects more of it.
                 (Some(DefaultFor::OtherHosts), _) | (None, PathMatch::Regex(_)) => continue,
             };
-            let (winner, place) = match taken.get(&claim) {
-                Some(first) => first,
-                None => {
-                    taken.insert(claim, (index, plan.place.clone()));
+            let (winner, place) = match taken.entry(claim) {
+                Slot::Occupied(first) => first.get().clone(),
+                Slot::Vacant(free) => {
+                    free.insert((index, plan.place.clone()));
                     continue;
                 }
             };
             let (own, host) = (&plan.place, &plan.host);
-            let older = entries[*winner].object;
-            warnings.push(match (plan.default.is_some(), *winner == index) {
+            let older = entries[winner].object;
+            warnings.push(match (plan.default.is_some(), winner == index) {
                 (true, _) => format!(
                     "{own}: {older} is older and its {place} takes what no rule for host {host} matches; remove one of the two"
                 ),

@@ -157,9 +157,14 @@ impl Maker<'_, '_> {
         backend: &IngressBackend,
         place: &str,
     ) -> WeightedBackend {
-        let field = if backend.resource.is_some() { "resource" } else { "service" };
+        let field = if backend.resource.is_some() {
+            "resource"
+        } else {
+            "service"
+        };
         let place = format!("{place}.{field}");
-        let (backend, outcome) = backends::resolve(self.context, &entry.object.meta.namespace, backend);
+        let (backend, outcome) =
+            backends::resolve(self.context, &entry.object.meta.namespace, backend);
         entry
             .unresolved
             .extend(outcome.err().map(|problem| problem.at(&place)));

@@ -28,7 +28,9 @@ pub(super) fn write(
     let refused = Problem::joined(&entry.refused);
     let accepted = match (&entry.unusable, &refused) {
         (Some(problem), _) => problem.condition("Accepted", generation),
-        (None, Some(problem)) if entry.plans.is_empty() => problem.condition("Accepted", generation),
+        (None, Some(problem)) if entry.plans.is_empty() => {
+            problem.condition("Accepted", generation)
+        }
         (None, _) => match served(entry, certificates, spoken) {
             Ok(message) => Condition::yes("Accepted", "Accepted", message, generation),
             Err(problem) => problem.condition("Accepted", generation),
@@ -67,7 +69,11 @@ pub(super) fn write(
 }
 
 /// Which hosts are served how; a problem if there are some and nothing listens for them.
-fn served(entry: &Entry<'_>, certificates: &HostCertificates, spoken: Spoken) -> Result<String, Problem> {
+fn served(
+    entry: &Entry<'_>,
+    certificates: &HostCertificates,
+    spoken: Spoken,
+) -> Result<String, Problem> {
     let hosts = |wanted: &dyn Fn(&HostPattern) -> bool| {
         let plans = entry.plans.iter().filter(|plan| wanted(&plan.host));
         let hosts: BTreeSet<String> = plans.map(|plan| plan.host.to_string()).collect();
@@ -78,9 +84,14 @@ fn served(entry: &Entry<'_>, certificates: &HostCertificates, spoken: Spoken) ->
     match (clear.is_empty(), secure.is_empty()) {
         (false, true) => Ok(format!("served for host {clear} over HTTP")),
         (true, false) => Ok(format!("served for host {secure} over HTTPS")),
-        (false, false) => Ok(format!("served for host {clear} over HTTP, {secure} over HTTPS")),
+        (false, false) => Ok(format!(
+            "served for host {clear} over HTTP, {secure} over HTTPS"
+        )),
         (true, true) if entry.plans.is_empty() => Ok("nothing to serve".to_owned()),
-        (true, true) => Err(Problem::new("PortUnavailable", "nothing listens for it: see the warnings")),
+        (true, true) => Err(Problem::new(
+            "PortUnavailable",
+            "nothing listens for it: see the warnings",
+        )),
     }
 }
 

@@ -60,11 +60,16 @@ impl HostCertificates {
         };
         hosts.sort_by_key(|(host, _, _)| rank(host));
         for (host, certificate, _) in hosts {
-            let at = *known.entry((rank(host), &certificate.name)).or_insert_with(|| {
-                let names = Vec::new();
-                certificates.push(Certificate { names, ..Certificate::clone(certificate) });
-                certificates.len() - 1
-            });
+            let at = *known
+                .entry((rank(host), &certificate.name))
+                .or_insert_with(|| {
+                    let names = Vec::new();
+                    certificates.push(Certificate {
+                        names,
+                        ..Certificate::clone(certificate)
+                    });
+                    certificates.len() - 1
+                });
             if *host != HostPattern::Any {
                 certificates[at].names.push(host.to_string().into());
             }
@@ -104,8 +109,14 @@ pub(super) fn read(context: &mut Context<'_>, entries: &mut [Entry<'_>]) -> Host
             let certificate = match certificate(context, &entries[index], tls) {
                 Ok(certificate) => certificate,
                 Err(problem) => {
-                    let field = if tls.secret_name.is_some() { ".secretName" } else { "" };
-                    entries[index].unresolved.push(problem.at(&format!("{place}{field}")));
+                    let field = if tls.secret_name.is_some() {
+                        ".secretName"
+                    } else {
+                        ""
+                    };
+                    entries[index]
+                        .unresolved
+                        .push(problem.at(&format!("{place}{field}")));
                     continue;
                 }
             };
@@ -147,9 +158,7 @@ fn certificate(
             absent(context.resources, Kind::Secret, namespace, name)
         )));
     };
-    context
-        .certificate(secret)
-        .map_err(|what| problem(what))
+    context.certificate(secret).map_err(problem)
 }
 
 /// The hosts of the entry; without any those of the rules.

@@ -195,10 +195,9 @@ fn a_call_may_take_many_ticks_within_its_limit() {
     let mut config = vm_config();
     config.limits.call_timeout = Duration::from_secs(60);
     let mut run = guest.start_with(config, plugin());
-    let before = run.vm.cpu();
     run.vm.on_tick(run.root).unwrap();
-    assert!(run.vm.cpu() > before);
     run.vm.on_tick(run.root).unwrap();
+    assert!(!run.vm.is_dead());
 }
 
 #[test]
