@@ -69,7 +69,7 @@ fn refused() -> Vec<String> {
 /// Requests whose content is malformed: the head may have gone on, the end never does.
 fn broken_content() -> Vec<String> {
     let sizes = [
-        "0x1", "+1", "-1", " 1", "1 ", "g", "", "1\x00", "ffffffffffffffff1", "10000000000000000", "1\n", "1,", "1\r", "\t1", "_1", "1_0", "0001x",
+        "0x1", "+1", "-1", " 1", "g", "", "1\x00", "ffffffffffffffff1", "10000000000000000", "1\n", "1,", "1\r", "\t1", "_1", "1_0", "0001x",
     ];
     let mut all: Vec<String> = sizes.iter().map(|size| format!("{CHUNKED}\r\n{size}\r\nx\r\n0\r\n\r\n")).collect();
     all.push(format!("{CHUNKED}\r\n1\r\nxy\r\n0\r\n\r\n"));
@@ -130,6 +130,7 @@ async fn what_is_unusual_but_has_one_reading_goes_on_in_canonical_form() {
         "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n01\r\nx\r\n0\r\n\r\n".to_owned(),
         "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;a=b;c\r\nx\r\n0\r\n\r\n".to_owned(),
         "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nA\r\n0123456789\r\n0\r\nX-T: 1\r\n\r\n".to_owned(),
+        "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1 \r\nx\r\n0\r\n\r\n".to_owned(),
         "GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc".to_owned(),
         "FOO /x HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
         "GET /x HTTP/1.0\r\nHost: a\r\n\r\n".to_owned(),
@@ -207,12 +208,12 @@ async fn trace_and_connect_are_not_allowed() {
 }
 
 /// Spellings that some upstream reads as `/admin` or something below it.
-const ADMIN: [&str; 63] = [
+const ADMIN: [&str; 61] = [
     "/admin", "/admin/", "/admin//", "/admin/.", "/admin/./", "/admin/x", "/admin?x", "/admin/?x", "/admin#x", "//admin", "///admin", "/./admin", "/././admin",
     "/.//admin", "//./admin", "/x/../admin", "/x/./../admin", "/x/y/../../admin", "/../admin", "/../../admin", "/%61dmin", "/%61%64%6d%69%6e",
     "/admi%6e", "/admi%6E", "/%2e/admin", "/%2E/admin", "/x/%2e%2e/admin", "/x/.%2e/admin", "/x/%2e./admin", "/x/%2E%2e/admin", "/admin;x", "/admin;x=y",
     "/admin;x/y", "/;/admin", "/;x/admin", "/.;/admin", "/x/..;/admin", "/x/..;y=z/admin", "/..;/admin", "/%2e%2e;/admin", "/x/%2e%2e;/admin", "/%3b/admin",
-    "/admin%3bx", "/admin%3Bx=y", "/\\admin", "\\admin", "/.\\admin", "/x\\..\\admin", "/x/..\\admin", "/%5cadmin", "/%5Cadmin", "/x%5c..%5cadmin", "/%2fadmin",
+    "/\\admin", "\\admin", "/.\\admin", "/x\\..\\admin", "/x/..\\admin", "/%5cadmin", "/%5Cadmin", "/x%5c..%5cadmin", "/%2fadmin",
     "/%2Fadmin", "//%2fadmin", "/x%2f..%2fadmin", "/x/..%2fadmin", "/x/%2e%2e%2fadmin", "/admin%2f", "/admin%2fx", "/admin%00", "/admin%00.html", "/%00/admin",
 ];
 

@@ -1,9 +1,11 @@
 //! HTTP/1.0, HTTP/1.1 and HTTP/2 from end to end: framing, streaming, trailers.
 
+use std::time::Duration;
+
 use http::{Method, Request, StatusCode, Version};
 use http_body_util::{BodyExt, channel};
 use hyper::body::{Bytes, Frame};
-use tidegate_testing::{Client, Gateway, Listener, Reply, Upstream, empty, full, manifests, within};
+use tidegate_testing::{Client, Gateway, Listener, Reply, Upstream, Wire, empty, full, manifests, within};
 
 #[tokio::test]
 async fn a_connection_carries_many_requests() {
@@ -35,6 +37,17 @@ async fn pipelined_requests_are_answered_in_order() {
     let (rest, ended) = wire.rest().await;
     assert!(rest.is_empty() && ended.is_ok(), "closed after the last answer");
     assert_eq!(upstream.seen()[1].body, "abc");
+}
+
+#[tokio::test]
+async fn an_answer_does_not_wait_for_a_request_that_has_only_begun() {
+    let upstream = Upstream::named("up").await;
+    let gateway = Gateway::to(upstream.address()).await;
+    let mut wire = gateway.connect().await;
+    wire.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHo").await;
+    assert_eq!(wire.answer().await.text(), "up");
+    wire.send("st: a\r\n\r\n").await;
+    assert_eq!(wire.answer().await.text(), "up");
 }
 
 #[tokio::test]
@@ -301,4 +314,50 @@ async fn large_bodies_pass_whole_in_both_directions() {
         let answer = client.send(request).await.expect("an answer");
         assert!(answer.complete && answer.body == data, "{:?}", client.version());
     }
+}
+
+/// Sends until nothing more is taken for a while or all is sent, and tells how much that was.
+async fn sent_until_it_stalls(wire: &mut Wire, most: usize) -> usize {
+    let block = vec![b'x'; 64 << 10];
+    let mut sent = 0;
+    while sent < most {
+        match tokio::time::timeout(Duration::from_millis(300), wire.try_send(&block)).await {
+            Ok(Ok(())) => sent += block.len(),
+            Ok(Err(error)) => panic!("{error}"),
+            Err(_) => break,
+        }
+    }
+    sent
+}
+
+#[tokio::test]
+async fn a_side_that_does_not_read_holds_the_other_back() {
+    const MOST: usize = 128 << 20;
+    let listener = Listener::bind().await;
+    let gateway = Gateway::to(listener.address()).await;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {MOST}\r\n\r\n");
+    let mut client = gateway.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut upstream = listener.accept().await;
+    upstream.head().await;
+    upstream.send(&head).await;
+    let sent = sent_until_it_stalls(&mut upstream, MOST).await;
+    assert!(sent < MOST / 2, "an HTTP/1 client that does not read was sent {sent} bytes");
+
+    let mut client = Client::http2(gateway.http()).await;
+    let request = client.request(Method::GET, "a.test", "/").body(empty()).expect("a request");
+    let begun = tokio::spawn(async move { client.begin(request).await.map(|response| (response, client)) });
+    let mut upstream = listener.accept().await;
+    upstream.head().await;
+    upstream.send(&head).await;
+    let _unread = begun.await.expect("ran").expect("a head");
+    let sent = sent_until_it_stalls(&mut upstream, MOST).await;
+    assert!(sent < MOST / 2, "an HTTP/2 client that does not read was sent {sent} bytes");
+
+    let mut client = gateway.connect().await;
+    client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {MOST}\r\n\r\n")).await;
+    let mut upstream = listener.accept().await;
+    upstream.head().await;
+    let sent = sent_until_it_stalls(&mut client, MOST).await;
+    assert!(sent < MOST / 2, "an upstream that does not read was sent {sent} bytes");
 }

@@ -222,7 +222,10 @@ impl<T> HostMap<T> {
     }
 
     /// All values whose pattern matches `host` (lower case, without port), the most specific first.
-    pub fn matching<'a, 'h>(&'a self, host: &'h str) -> impl Iterator<Item = &'a T> + use<'a, 'h, T> {
+    pub fn matching<'a, 'h>(
+        &'a self,
+        host: &'h str,
+    ) -> impl Iterator<Item = &'a T> + use<'a, 'h, T> {
         let exact = self.exact.get(host);
         let wildcards = parents(host).enumerate().flat_map(|(depth, suffix)| {
             let one = if depth == 0 {

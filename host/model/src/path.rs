@@ -102,6 +102,8 @@ pub fn canonical(path: &str) -> Cow<'_, str> {
             ';' => in_parameters = true,
             _ if in_parameters => {}
             '%' => match escape(rest.as_bytes()) {
+                // Some upstreams decode before they cut parameters off.
+                Some(b';') => in_parameters = true,
                 Some(byte) if is_unreserved(byte) => {
                     out.push(char::from(byte));
                     width = 3;
@@ -233,6 +235,7 @@ mod tests {
             ("/%61dmin", "/admin"),
             ("//admin", "/admin"),
             ("/admin;x=y", "/admin"),
+            ("/admin%3Bx=y/z", "/admin/z"),
             ("/a%20b", "/a%20b"),
             ("/a/;/b", "/a/b"),
             ("/é", "/é"),

@@ -32,6 +32,8 @@ pub enum PathMatch {
     Exact(Arc<str>),
     /// The path itself or anything below it, by segments. Kept without a trailing slash; `""` matches every path.
     Prefix(Arc<str>),
+    /// `/service/method` with any service (GRPCMethodMatch without a service).
+    GrpcMethod(Arc<str>),
     /// An expression over the whole path; anchors are the translator's business.
     Regex(Pattern),
 }
@@ -121,6 +123,7 @@ pub struct RouteQuery<'a> {
 pub struct RouteTable {
     exact: HashMap<Arc<str>, Vec<RouteEntry>>,
     prefix: HashMap<Arc<str>, Vec<RouteEntry>>,
+    grpc_method: HashMap<Arc<str>, Vec<RouteEntry>>,
     regex: Vec<RouteEntry>,
     longest_prefix: usize,
 }
@@ -201,6 +204,7 @@ impl PathMatch {
             Self::Prefix(prefix) => path
                 .strip_prefix(&**prefix)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            Self::GrpcMethod(method) => grpc_method(path) == Some(method),
             Self::Regex(pattern) => pattern.is_match(path),
         }
     }
@@ -209,7 +213,9 @@ impl PathMatch {
         match self {
             Self::Exact(path) => (2, path.len()),
             Self::Regex(pattern) => (1, pattern.source.len()),
-            Self::Prefix(path) => (0, path.len()),
+            // A method stands above no condition at all and below every service (GRPCRouteRule.matches).
+            Self::Prefix(path) => (0, 2 * path.len()),
+            Self::GrpcMethod(_) => (0, 1),
         }
     }
 }
@@ -220,6 +226,7 @@ impl fmt::Display for PathMatch {
             Self::Exact(path) => write!(f, "exactly {path}"),
             Self::Prefix(path) if path.is_empty() => f.write_str("below /"),
             Self::Prefix(path) => write!(f, "{path} or below"),
+            Self::GrpcMethod(method) => write!(f, "method {method} of any service"),
             Self::Regex(pattern) => write!(f, "like {}", pattern.source),
         }
     }
@@ -267,15 +274,25 @@ impl RouteMatch {
         if !self.path.matches(&query.path) {
             return Some(format!("path {:?} is not {}", query.path, self.path));
         }
-        if let Some(method) = self.method.as_ref().filter(|method| **method != head.method) {
+        if let Some(method) = self
+            .method
+            .as_ref()
+            .filter(|method| **method != head.method)
+        {
             return Some(format!("method {} is not {method}", head.method));
         }
-        let header = self.headers.iter().find(|(name, expected)| !header_matches(head, name, expected));
+        let header = self
+            .headers
+            .iter()
+            .find(|(name, expected)| !header_matches(head, name, expected));
         if let Some((name, expected)) = header {
             return Some(format!("header {name} is not {expected}"));
         }
         let pairs = head.path.query().unwrap_or_default();
-        let parameter = self.query.iter().find(|one| !query_matches(pairs, std::slice::from_ref(*one)));
+        let parameter = self
+            .query
+            .iter()
+            .find(|one| !query_matches(pairs, std::slice::from_ref(*one)));
         parameter.map(|(name, expected)| format!("query parameter {name} is not {expected}"))
     }
 
@@ -395,16 +412,21 @@ impl RouteTable {
                 self.longest_prefix = self.longest_prefix.max(path.len());
                 self.prefix.entry(path.clone()).or_default().push(entry);
             }
+            PathMatch::GrpcMethod(method) => self
+                .grpc_method
+                .entry(method.clone())
+                .or_default()
+                .push(entry),
             PathMatch::Regex(_) => self.regex.push(entry),
         }
     }
 
     /// Puts the greatest match first under every path.
     pub fn seal(&mut self) {
-        for entries in self
-            .exact
-            .values_mut()
-            .chain(self.prefix.values_mut())
+        let maps = [&mut self.exact, &mut self.prefix, &mut self.grpc_method];
+        for entries in maps
+            .into_iter()
+            .flat_map(HashMap::values_mut)
             .chain([&mut self.regex])
         {
             entries.sort_by_cached_key(|entry| Reverse(entry.precedence()));
@@ -414,24 +436,24 @@ impl RouteTable {
     /// The greatest match. Costs one hash for each segment of the path (up to the longest prefix known) and one test for
     /// each expression, whatever the number of routes.
     pub fn find(&self, query: &RouteQuery<'_>) -> Option<&RouteEntry> {
-        let first = |entries: &'_ [RouteEntry]| {
-            entries
-                .iter()
-                .position(|e| e.matches.matches_beside_path(query))
-        };
-        if let Some(entries) = self.exact.get(&*query.path)
-            && let Some(at) = first(entries)
-        {
-            return Some(&entries[at]);
+        if let Some(entry) = first(self.exact.get(&*query.path), query) {
+            return Some(entry);
         }
         if let Some(entry) = self.regex.iter().find(|entry| entry.matches.matches(query)) {
             return Some(entry);
         }
         for prefix in prefixes(&query.path, self.longest_prefix) {
-            if let Some(entries) = self.prefix.get(prefix)
-                && let Some(at) = first(entries)
+            if prefix.is_empty()
+                && !self.grpc_method.is_empty()
+                && let Some(entry) = first(
+                    grpc_method(&query.path).and_then(|method| self.grpc_method.get(method)),
+                    query,
+                )
             {
-                return Some(&entries[at]);
+                return Some(entry);
+            }
+            if let Some(entry) = first(self.prefix.get(prefix), query) {
+                return Some(entry);
             }
         }
         None
@@ -440,9 +462,8 @@ impl RouteTable {
     /// All matches, the greatest first.
     pub fn iter(&self) -> impl Iterator<Item = &RouteEntry> {
         let mut all: Vec<_> = self
-            .exact
-            .values()
-            .chain(self.prefix.values())
+            .maps()
+            .flat_map(HashMap::values)
             .flatten()
             .chain(&self.regex)
             .collect();
@@ -452,9 +473,8 @@ impl RouteTable {
 
     /// How many matches there are.
     pub fn len(&self) -> usize {
-        self.exact
-            .values()
-            .chain(self.prefix.values())
+        self.maps()
+            .flat_map(HashMap::values)
             .map(Vec::len)
             .sum::<usize>()
             + self.regex.len()
@@ -462,8 +482,28 @@ impl RouteTable {
 
     /// Whether nothing can match.
     pub fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.prefix.is_empty() && self.regex.is_empty()
+        self.maps().all(HashMap::is_empty) && self.regex.is_empty()
     }
+
+    fn maps(&self) -> impl Iterator<Item = &HashMap<Arc<str>, Vec<RouteEntry>>> {
+        [&self.exact, &self.prefix, &self.grpc_method].into_iter()
+    }
+}
+
+/// The greatest match among those of one path.
+fn first<'a>(
+    entries: Option<&'a Vec<RouteEntry>>,
+    query: &RouteQuery<'_>,
+) -> Option<&'a RouteEntry> {
+    entries?
+        .iter()
+        .find(|entry| entry.matches.matches_beside_path(query))
+}
+
+/// The method of `/service/method`.
+fn grpc_method(path: &str) -> Option<&str> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    (!service.is_empty() && !method.is_empty() && !method.contains('/')).then_some(method)
 }
 
 impl Serialize for RouteTable {

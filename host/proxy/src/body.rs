@@ -28,6 +28,14 @@ pub(crate) enum BodyError {
     Timeout,
 }
 
+/// What has come of a request's body.
+#[derive(Default)]
+pub(crate) struct Received {
+    pub(crate) bytes: Cell<u64>,
+    /// The client broke off, or what it sent was malformed.
+    pub(crate) broken: Cell<bool>,
+}
+
 /// The body of a request to an upstream, or of a response before it is accounted for.
 #[derive(Default)]
 pub(crate) enum Body {
@@ -36,8 +44,8 @@ pub(crate) enum Body {
     Empty,
     /// One piece.
     Full(Bytes),
-    /// As it comes; its bytes are counted.
-    Incoming(Incoming, Rc<Cell<u64>>),
+    /// As it comes from the client.
+    Incoming(Incoming, Rc<Received>),
     /// An upstream's, which gives its connection back at its end.
     Upstream(Box<UpstreamBody>),
     /// As it passes the filters.
@@ -72,11 +80,11 @@ impl Body {
     }
 
     /// A body as received; one that is known to be empty costs nothing further.
-    pub(crate) fn incoming(body: Incoming, counter: &Rc<Cell<u64>>) -> Self {
+    pub(crate) fn incoming(body: Incoming, received: &Rc<Received>) -> Self {
         if body.is_end_stream() {
             Self::Empty
         } else {
-            Self::Incoming(body, counter.clone())
+            Self::Incoming(body, received.clone())
         }
     }
 }
@@ -96,12 +104,15 @@ impl http_body::Body for Body {
                 *self = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Self::Incoming(body, counter) => {
+            Self::Incoming(body, received) => {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
-                if let Some(Ok(frame)) = &frame
-                    && let Some(data) = frame.data_ref()
-                {
-                    counter.set(counter.get() + data.len() as u64);
+                match &frame {
+                    Some(Ok(frame)) => {
+                        let length = frame.data_ref().map_or(0, Bytes::len);
+                        received.bytes.set(received.bytes.get() + length as u64);
+                    }
+                    Some(Err(_)) => received.broken.set(true),
+                    None => {}
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Peer)))
             }

@@ -142,6 +142,10 @@ fn target(parts: &Parts, limits: &Limits) -> Result<PathAndQuery, Refused> {
         }
         _ => return Err(bad("target_invalid")),
     };
+    // The parser lets UTF-8 pass, which RFC 3986 does not have and upstreams read in different ways.
+    if !target.as_str().is_ascii() {
+        return Err(bad("target_not_ascii"));
+    }
     if target.as_str().len() > limits.target_bytes {
         return Err(Refused {
             status: StatusCode::URI_TOO_LONG,

@@ -198,10 +198,13 @@ pub(crate) fn http1(limits: &crate::config::Limits) -> http1::Builder {
         // Slow heads are found by `activity.rs`, without a timer for each request.
         .header_read_timeout(None)
         .max_buf_size(limits.head_bytes)
+        .max_header_size(limits.head_bytes)
         .max_headers(limits.headers)
+        // Not `pipeline_flush`: with it answers wait for the rest of a request that has only begun, the answer to a head that
+        // cannot be parsed is never written, and nothing bounds what is buffered for a client that does not read.
+        //
         // A client may send its request and shut its writing side down before it reads the answer.
-        .half_close(true)
-        .pipeline_flush(true);
+        .half_close(true);
     builder
 }
 

@@ -391,6 +391,7 @@ impl Exchange {
             retry: rule.retry.as_ref(),
             try_timeout: rule.timeouts.backend_request,
             upgrade: self.upgrade.as_ref().map(|(protocol, _)| protocol.clone()),
+            received: &stream.received,
         };
         stream.record.borrow_mut().upstream_started = Some(Instant::now());
         let mut tries = Tries::default();
@@ -506,7 +507,14 @@ impl Exchange {
         // A filter that has failed is out of the chain; the others may still add to the answer, and if one fails over it the
         // answer goes out as it is.
         let plain = crate::response::own(error);
-        stream.respond(own).await.unwrap_or(plain)
+        let mut response = stream.respond(own).await.unwrap_or(plain);
+        let version = stream.record.borrow().version;
+        if matches!(error, Error::Refused(_) | Error::RequestBody) && version < Version::HTTP_2 {
+            // Where the next request would begin is as doubtful as this one was.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
     }
 
     /// Ties the response to the exchange, so that its last byte ends both.

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use tidegate_model::{RequestHead, Retry};
 
-use crate::body::{Body, Replay};
+use crate::body::{Body, Received, Replay};
 use crate::error::Error;
 use crate::upstream::{Cluster, Host, Pooled};
 use crate::worker::Worker;
@@ -26,6 +26,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) try_timeout: Option<Duration>,
     /// `Upgrade`, where the client asks to leave HTTP.
     pub(crate) upgrade: Option<HeaderValue>,
+    /// Tells whether the client broke off.
+    pub(crate) received: &'a Received,
 }
 
 /// What is known of the tries, for the access log and the properties of filters.
@@ -88,7 +90,21 @@ async fn attempt(
     plan: &Plan<'_>,
     tries: &mut Tries,
 ) -> Result<(Response<Incoming>, Pooled), Error> {
-    let exchange = exchange(worker, cluster, head, body, plan.upgrade.as_ref(), tries);
+    // A route that asks for no attempts gets none, not even safe ones.
+    let safe_retries = if plan.retry.is_some_and(|retry| retry.attempts == 0) {
+        0
+    } else {
+        SAFE_RETRIES
+    };
+    let parts = Parts::new(head, body, plan.upgrade.as_ref());
+    let exchange = exchange(
+        worker,
+        cluster,
+        parts,
+        Some(plan.received),
+        safe_retries,
+        tries,
+    );
     match plan.try_timeout {
         None => exchange.await,
         Some(limit) => tokio::time::timeout(limit, exchange)
@@ -101,13 +117,12 @@ async fn attempt(
 async fn exchange(
     worker: &Worker,
     cluster: &Rc<Cluster>,
-    head: RequestHead,
-    body: Body,
-    upgrade: Option<&HeaderValue>,
+    mut parts: Parts,
+    received: Option<&Received>,
+    safe_retries: u32,
     tries: &mut Tries,
 ) -> Result<(Response<Incoming>, Pooled), Error> {
     let mut tried: Vec<Rc<Host>> = Vec::new();
-    let mut parts = Parts::new(head, body, upgrade);
     let mut fresh = false;
     loop {
         let host = cluster
@@ -126,7 +141,7 @@ async fn exchange(
             Err(error) => {
                 host.failed();
                 worker.metrics.count(&worker.metrics.connect_failures);
-                if tries.count <= SAFE_RETRIES && tried.len() + 1 < cluster.len() {
+                if tries.count <= safe_retries && tried.len() + 1 < cluster.len() {
                     tried.push(host);
                     continue;
                 }
@@ -150,7 +165,7 @@ async fn exchange(
                 return Ok((response, pooled));
             }
             // The connection was closed while it was idle: nothing of the request was read.
-            Err(failed) if failed.unsent.is_some() && tries.count <= SAFE_RETRIES + 1 => {
+            Err(failed) if failed.unsent.is_some() && tries.count <= safe_retries + 1 => {
                 parts = Parts::from_request(failed.unsent.unwrap_or_default());
                 fresh = true;
             }
@@ -158,6 +173,10 @@ async fn exchange(
             Err(failed) if kept.is_some() && !fresh && is_close(&failed.error) => {
                 parts = kept.unwrap_or_else(|| Parts::from_request(Request::default()));
                 fresh = true;
+            }
+            // The endpoint is not to blame, and must not be left out for it.
+            Err(_) if received.is_some_and(|received| received.broken.get()) => {
+                return Err(Error::RequestBody);
             }
             Err(failed) => {
                 host.failed();
@@ -177,7 +196,16 @@ pub(crate) async fn once(
     head: RequestHead,
     body: Body,
 ) -> Result<(Response<Incoming>, Pooled), Error> {
-    exchange(worker, cluster, head, body, None, &mut Tries::default()).await
+    let mut tries = Tries::default();
+    exchange(
+        worker,
+        cluster,
+        Parts::new(head, body, None),
+        None,
+        SAFE_RETRIES,
+        &mut tries,
+    )
+    .await
 }
 
 /// A body of one piece that ends with trailers.

@@ -17,6 +17,7 @@ use tidegate_wasm::LocalReply;
 use tokio::time::Instant;
 
 use crate::access_log::Line;
+use crate::body::Received;
 use crate::chain::Chain;
 use crate::connection::Connection;
 use crate::error::Error;
@@ -35,7 +36,7 @@ pub(crate) struct Stream {
     pub(crate) failure: RefCell<Option<Error>>,
     /// A filter's answer, found out likewise.
     pub(crate) reply: RefCell<Option<LocalReply>>,
-    pub(crate) received: Rc<Cell<u64>>,
+    pub(crate) received: Rc<Received>,
     pub(crate) sent: Cell<u64>,
 }
 
@@ -107,7 +108,7 @@ impl Stream {
             } else {
                 "downstream_disconnect"
             },
-            bytes_received: self.received.get(),
+            bytes_received: self.received.bytes.get(),
             bytes_sent: self.sent.get(),
             duration: millis(record.started.elapsed()),
             upstream_duration,
@@ -131,7 +132,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let (received, sent) = (self.received.get(), self.sent.get());
+        let (received, sent) = (self.received.bytes.get(), self.sent.get());
         {
             let record = self.record.borrow();
             let elapsed = millis(record.started.elapsed());

@@ -14,8 +14,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tidegate_model::{Certificate, HostPattern, Labels, ListenerTls, Snapshot};
 
-/// What a configuration is made of: the fingerprints of its certificates.
-type Key = Vec<Arc<str>>;
+/// What a configuration is made of: the fingerprints of its certificates, and the names each is shown for.
+type Key = Vec<(Arc<str>, Vec<Arc<str>>)>;
 
 /// The configurations of one published state.
 #[derive(Clone, Default)]
@@ -58,7 +58,7 @@ impl TlsConfigs {
 fn key(tls: &ListenerTls) -> Key {
     tls.certificates
         .iter()
-        .map(|certificate| certificate.fingerprint.clone())
+        .map(|one| (one.fingerprint.clone(), one.names.clone()))
         .collect()
 }
 
@@ -109,10 +109,16 @@ struct ByName {
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().unwrap_or_default().to_ascii_lowercase();
+        let specificity =
+            |pattern: &HostPattern| pattern.matches(&name).then(|| pattern.specificity());
+        let best = |names: &[HostPattern]| names.iter().filter_map(specificity).max();
+        // Of equals the first in the listener's own order.
         let named = self
             .keys
             .iter()
-            .find(|(names, _)| names.iter().any(|pattern| pattern.matches(&name)));
+            .rev()
+            .filter(|(names, _)| best(names).is_some())
+            .max_by_key(|(names, _)| best(names));
         named.or(self.keys.first()).map(|(_, key)| key.clone())
     }
 }

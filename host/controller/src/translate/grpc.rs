@@ -56,7 +56,7 @@ fn path(written: &GrpcMethodMatch) -> Result<PathMatch, Problem> {
                 Ok(PathMatch::Exact(format!("/{service}/{method}").into()))
             }
             (Some(service), None) => Ok(PathMatch::prefix(&format!("/{service}"))),
-            (None, Some(method)) => expression("[^/]+", &regex::escape(&method)),
+            (None, Some(method)) => Ok(PathMatch::GrpcMethod(method.into())),
             (None, None) => Ok(PathMatch::prefix("")),
         },
         ValueMatchType::RegularExpression => {

@@ -151,6 +151,7 @@ fn any_match() -> impl Strategy<Value = RouteMatch> {
     let paths = prop_oneof![
         path().prop_map(|p| PathMatch::Exact(p.into())),
         path().prop_map(|p| PathMatch::prefix(&p)),
+        "[ab]{1,2}".prop_map(|method| PathMatch::GrpcMethod(method.into())),
         "/[ab.]{1,3}[*]?"
             .prop_map(|p| PathMatch::Regex(Pattern::whole(&p).expect("an expression"))),
     ];
