@@ -65,16 +65,6 @@ async fn a_client_of_http_1_0_is_answered_and_the_connection_closed() {
 }
 
 #[tokio::test]
-async fn a_client_may_shut_its_side_down_after_the_request() {
-    let upstream = Upstream::named("up").await;
-    let gateway = Gateway::to(upstream.address()).await;
-    let mut wire = gateway.connect().await;
-    wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    wire.finish().await;
-    assert_eq!(wire.answer().await.text(), "up");
-}
-
-#[tokio::test]
 async fn head_has_the_fields_of_get_and_no_content() {
     let upstream = Upstream::start(|seen| match seen.method {
         Method::HEAD => Reply::status(200).header("content-length", "1234").header("x-up", "1"),

@@ -24,6 +24,9 @@ pub struct RuleOrigin {
     /// `name` of the rule (Gateway API, SectionName).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<Arc<str>>,
+    /// All of it in one line, made once: requests need it for logs and properties.
+    #[serde(skip)]
+    label: Arc<str>,
 }
 
 /// A rule of a route, complete: what platform, annotations and route ask for stands in one chain.
@@ -216,14 +219,35 @@ impl Filter {
     }
 }
 
-impl std::fmt::Display for RuleOrigin {
-    /// `HTTPRoute shop/web rule 0`, or the rule's name in place of its index.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}/{} rule ", self.kind, self.namespace, self.name)?;
-        match &self.rule {
-            Some(name) => f.write_str(name),
-            None => write!(f, "{}", self.index),
+impl RuleOrigin {
+    /// The place of a rule.
+    pub fn new(
+        kind: &'static str,
+        namespace: &str,
+        name: &str,
+        index: usize,
+        rule: Option<&str>,
+    ) -> Self {
+        let place = rule.map_or_else(|| index.to_string(), str::to_owned);
+        Self {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+            index,
+            rule: rule.map(Into::into),
+            label: format!("{kind} {namespace}/{name} rule {place}").into(),
         }
+    }
+
+    /// `HTTPRoute shop/web rule 0`, or the rule's name in place of its index.
+    pub fn label(&self) -> &Arc<str> {
+        &self.label
+    }
+}
+
+impl std::fmt::Display for RuleOrigin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.label)
     }
 }
 

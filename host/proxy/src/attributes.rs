@@ -16,8 +16,8 @@ pub(crate) fn downstream(stream: &Stream) -> Attributes {
         connection: Some(connection(stream)),
         protocol: Some(record.version),
         start: Some(record.start_time),
-        route_name: origin.map(|origin| origin.to_string().into()),
-        virtual_host_name: Some(String::from_utf8_lossy(record.authority.as_bytes()).into()),
+        route_name: origin.map(|origin| origin.label().clone()),
+        virtual_host_name: origin.map(|origin| origin.label().clone()),
         ..Attributes::default()
     }
 }

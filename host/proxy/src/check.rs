@@ -46,6 +46,9 @@ pub(crate) fn request_head(
     let path = target(parts, limits)?;
     let mut headers = std::mem::take(&mut parts.headers);
     headers.remove(header::HOST);
+    if parts.version >= Version::HTTP_2 {
+        join_cookies(&mut headers);
+    }
     Ok(RequestHead {
         method: parts.method.clone(),
         scheme,
@@ -53,6 +56,21 @@ pub(crate) fn request_head(
         path,
         headers,
     })
+}
+
+/// The same for a head that filters have changed: an upstream must have one reading of it, too.
+pub(crate) fn changed_head(head: &RequestHead) -> Result<(), &'static str> {
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err("its method leaves HTTP");
+    }
+    if head.authority.is_empty() || !is_authority(head.authority.as_bytes()) {
+        return Err("its authority is not one");
+    }
+    let path = head.path.as_str();
+    if !path.starts_with('/') || !path.is_ascii() {
+        return Err("its path is not one");
+    }
+    Ok(())
 }
 
 /// What can be said in the access log of a request whose head was refused.
@@ -163,6 +181,20 @@ fn target(parts: &Parts, limits: &Limits) -> Result<PathAndQuery, Refused> {
                 .map_err(|_| bad("target_invalid"))
         }
         Err(error) => Err(bad(error.as_str())),
+    }
+}
+
+/// HTTP/2 may split the cookies over several fields; for filters and HTTP/1 they are one (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if crumbs.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -86,7 +87,7 @@ pub(crate) async fn serve(
     let outcome = exchange.run(head, incoming, refused).await;
     let response = match outcome {
         Ok(response) => response,
-        Err(error) => exchange.answer(&error).await,
+        Err(error) => Box::pin(exchange.answer(&error)).await,
     };
     let mut response = exchange.seal(response, parts.version, &parts.method);
     if lengths == Lengths::Unknown {
@@ -181,7 +182,7 @@ impl Exchange {
         let listener_host = self.listener_host(&listener, &lower_host(&head))?;
         if !listener_host.filters.is_empty() {
             // Filters of the listener run before the route is chosen, and may change what it is chosen by.
-            match self.listener_filters(listener_host, &mut head).await? {
+            match Box::pin(self.listener_filters(listener_host, &mut head)).await? {
                 Flow::Continue => {}
                 Flow::Reply(response) => return Ok(response),
             }
@@ -190,12 +191,14 @@ impl Exchange {
         stream.record.borrow_mut().rule = Some(entry.rule.clone());
         let limit = entry.rule.timeouts.request;
         self.deadline = limit.map(|limit| Instant::now() + limit);
-        let routed = self.route(head, body, entry);
+        // Pinned here once: a copy in each branch would double the size of every request's future.
+        let mut routed = pin!(self.route(head, body, entry));
         match limit {
             None => routed.await,
-            Some(limit) => tokio::time::timeout(limit, routed)
-                .await
-                .unwrap_or(Err(Error::RequestTimeout(limit))),
+            Some(limit) => {
+                let answered = tokio::time::timeout(limit, routed.as_mut()).await;
+                answered.unwrap_or(Err(Error::RequestTimeout(limit)))
+            }
         }
     }
 
@@ -311,6 +314,16 @@ impl Exchange {
         if self.stream.chain.borrow().has_modules() {
             check::remove_hop_by_hop(&mut head.headers);
         }
+        {
+            // What has changed since it was checked is checked again.
+            let record = self.stream.record.borrow();
+            let unchanged = head.authority == record.authority
+                && head.path == record.path
+                && head.method == record.method;
+            if !unchanged {
+                check::changed_head(&head).map_err(Error::Unsendable)?;
+            }
+        }
         // The body is read and sent at once, so there is nothing left to wait for (RFC 9110 section 10.1.1).
         head.headers.remove(header::EXPECT);
         Ok(head)
@@ -397,21 +410,25 @@ impl Exchange {
         let mut tries = Tries::default();
         let worker = &stream.connection.worker;
         let has_modules = stream.chain.borrow().has_modules();
-        let sending = forward::send(worker, cluster, head, body, &plan, &mut tries);
-        let sent = if has_modules {
-            tokio::select! {
-                biased;
-                sent = sending => sent.map(Some),
-                interrupted = stream.interruption() => match interrupted {
-                    Ok(reply) => {
-                        *stream.reply.borrow_mut() = Some(reply);
-                        Ok(None)
-                    }
-                    Err(error) => Err(error),
-                },
+        let sent = {
+            let mut sending = pin!(forward::send(
+                worker, cluster, head, body, &plan, &mut tries
+            ));
+            if has_modules {
+                tokio::select! {
+                    biased;
+                    sent = sending.as_mut() => sent.map(Some),
+                    interrupted = stream.interruption() => match interrupted {
+                        Ok(reply) => {
+                            *stream.reply.borrow_mut() = Some(reply);
+                            Ok(None)
+                        }
+                        Err(error) => Err(error),
+                    },
+                }
+            } else {
+                sending.await.map(Some)
             }
-        } else {
-            sending.await.map(Some)
         };
         {
             let mut record = stream.record.borrow_mut();

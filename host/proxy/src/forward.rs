@@ -1,5 +1,6 @@
 //! A request to an upstream: the choice of an endpoint, the connection, further tries, and the head of the response.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -46,9 +47,23 @@ pub(crate) async fn send(
     plan: &Plan<'_>,
     tries: &mut Tries,
 ) -> Result<(Response<Incoming>, Pooled), Error> {
-    let Some(retry) = plan.retry.filter(|retry| retry.attempts > 0) else {
-        return attempt(worker, cluster, head, body, plan, tries).await;
-    };
+    match plan.retry.filter(|retry| retry.attempts > 0) {
+        None => attempt(worker, cluster, head, body, plan, tries).await,
+        // Boxed, so that the many requests without tries of their route do not carry the room for them.
+        Some(retry) => Box::pin(send_again(worker, cluster, head, body, plan, retry, tries)).await,
+    }
+}
+
+/// The tries that a route asks for.
+async fn send_again(
+    worker: &Worker,
+    cluster: &Rc<Cluster>,
+    head: RequestHead,
+    body: Body,
+    plan: &Plan<'_>,
+    retry: &Retry,
+    tries: &mut Tries,
+) -> Result<(Response<Incoming>, Pooled), Error> {
     let replay = match body {
         Body::Empty => None,
         body => Some(Replay::new(body, worker.config.limits.replay_bytes)),
@@ -105,11 +120,14 @@ async fn attempt(
         safe_retries,
         tries,
     );
+    // Pinned here once: a copy in each branch would double the size of every request's future.
+    let mut exchange = pin!(exchange);
     match plan.try_timeout {
         None => exchange.await,
-        Some(limit) => tokio::time::timeout(limit, exchange)
-            .await
-            .unwrap_or(Err(Error::BackendTimeout(limit))),
+        Some(limit) => {
+            let tried = tokio::time::timeout(limit, exchange.as_mut()).await;
+            tried.unwrap_or(Err(Error::BackendTimeout(limit)))
+        }
     }
 }
 
@@ -132,7 +150,7 @@ async fn exchange(
         tries.host = Some(host.clone());
         let timeout = cluster.connect_timeout();
         let connection = if fresh {
-            host.open(timeout).await
+            Box::pin(host.open(timeout)).await
         } else {
             host.checkout(timeout).await
         };

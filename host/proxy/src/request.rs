@@ -164,7 +164,7 @@ impl Exchange {
             Called::Skipped | Called::Action(Action::Continue) => Ok(Next::Continue),
             Called::Reply(reply) => Ok(Next::Reply(reply)),
             Called::Action(Action::PauseHeaders) if !end_of_stream => {
-                self.await_body(at, body).await
+                Box::pin(self.await_body(at, body)).await
             }
             Called::Action(_) => stream.resumed(at, Direction::Request).await,
         }

@@ -14,7 +14,7 @@ use tidegate_controller::translate::{Options, translate};
 use tidegate_model::{FailureCause, FilterId, FilterSpec};
 use tidegate_modules::{Loaded, Loader, State};
 use tidegate_proxy::{FilterState, Limits, Plugin, PluginStats, Proxy, ProxyConfig, Trust};
-use tidegate_wasm::Shared;
+use tidegate_wasm::{MetricValue, Shared};
 
 use crate::{Answer, Port, Wire, manifests, within};
 
@@ -223,6 +223,16 @@ impl Gateway {
         self.proxy.write_metrics(&mut text);
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_else(|| panic!("no {series} in {text}"))
+    }
+
+    /// A counter that a filter has defined, over all workers.
+    pub fn guest_counter(&self, name: &str) -> u64 {
+        let samples = self.loader.shared().metrics();
+        let value = samples.iter().filter(|sample| sample.name == name).map(|sample| match &sample.value {
+            MetricValue::Counter(value) => *value,
+            _ => 0,
+        });
+        value.sum()
     }
 
     /// What is said about the objects.

@@ -23,6 +23,8 @@ const PRELUDE: &str = r#"
 (import "env" "proxy_http_call" (func $call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_get_shared_data" (func $shared (param i32 i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_set_shared_data" (func $share (param i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_increment_metric" (func $increment (param i32 i64) (result i32)))
 (memory (export "memory") 16)
 (global $heap (mut i32) (i32.const 65536))
 (func (export "proxy_abi_version_0_2_1"))
@@ -44,11 +46,15 @@ const PRELUDE: &str = r#"
 (func $reply (param $status i32) (param $body i32) (param $size i32)
   (drop (call $respond (local.get $status) (i32.const 0) (i32.const 0) (local.get $body) (local.get $size)
     (i32.const 0) (i32.const 0) (i32.const -1))))
-;; Calls a declared cluster: GET / with a time limit of two seconds.
+;; A counter of that name.
+(func $counter (param $name i32) (param $size i32) (result i32)
+  (drop (call $define (i32.const 0) (local.get $name) (local.get $size) (i32.const 28)))
+  (i32.load (i32.const 28)))
+;; Calls a declared cluster: GET / with a time limit of half a second.
 (func $ask (param $cluster i32) (param $size i32) (result i32)
   (call $call (local.get $cluster) (local.get $size)
     @pairs":method=GET;:path=/;:authority=asked.test" (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
-    (i32.const 2000) (i32.const 24)))
+    (i32.const 500) (i32.const 24)))
 "#;
 
 /// A module of these WAT functions.

@@ -68,6 +68,14 @@ impl Process {
         Self { child, admin: None }
     }
 
+    /// Where its admin pages are.
+    ///
+    /// # Panics
+    /// For a process without.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.expect("it has admin pages")
+    }
+
     /// An admin page.
     ///
     /// # Panics
@@ -84,7 +92,7 @@ impl Process {
     /// # Panics
     /// For a process without admin pages.
     pub async fn try_admin(&self, page: &str) -> std::io::Result<Answer> {
-        let mut wire = Wire::try_connect(self.admin.expect("it has admin pages")).await?;
+        let mut wire = Wire::try_connect(self.admin_address()).await?;
         wire.try_send(format!("GET {page} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")).await?;
         Ok(wire.answer().await)
     }
@@ -94,7 +102,15 @@ impl Process {
     /// # Panics
     /// When it is gone.
     pub fn terminate(&self) {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal, `HUP` for example.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.expect("kill").success());
     }
 

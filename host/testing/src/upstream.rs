@@ -15,6 +15,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::Certificate;
 
 /// A request as an upstream saw it.
 #[derive(Clone, Debug)]
@@ -205,7 +208,7 @@ impl Upstream {
     /// When there is no free port.
     pub async fn start(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        Self::serve(listener, answer)
+        Self::serve(listener, None, answer)
     }
 
     /// One that answers 200 with its name.
@@ -213,14 +216,23 @@ impl Upstream {
         Self::start(move |_| Reply::text(name)).await
     }
 
-    /// One on a socket that listens already.
+    /// One that speaks TLS with this certificate, and HTTP/2 to who wants it.
     ///
     /// # Panics
-    /// When the socket has no address.
-    pub fn serve(listener: TcpListener, answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+    /// When there is no free port, or the certificate is none.
+    pub async fn tls(certificate: &Certificate, answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::serve(listener, Some(certificate.acceptor()), answer)
+    }
+
+    fn serve(
+        listener: TcpListener,
+        tls: Option<TlsAcceptor>,
+        answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("bound");
         let state = Arc::new(State::default());
-        let accepting = tokio::spawn(accept(listener, state.clone(), Arc::new(answer)));
+        let accepting = tokio::spawn(accept(listener, tls, state.clone(), Arc::new(answer)));
         Self { address, state, accepting: accepting.abort_handle() }
     }
 
@@ -265,13 +277,13 @@ impl Drop for Upstream {
     }
 }
 
-async fn accept<F>(listener: TcpListener, state: Arc<State>, answer: Arc<F>)
+async fn accept<F>(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>, answer: Arc<F>)
 where
     F: Fn(&Seen) -> Reply + Send + Sync + 'static,
 {
     while let Ok((stream, _)) = listener.accept().await {
         let number = state.connections.fetch_add(1, Ordering::Relaxed);
-        let (state, answer) = (state.clone(), answer.clone());
+        let (state, answer, tls) = (state.clone(), answer.clone(), tls.clone());
         tokio::spawn(async move {
             stream.set_nodelay(true).expect("TCP_NODELAY");
             let service = service_fn(move |request| {
@@ -285,7 +297,13 @@ where
             });
             let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             // A connection that a test breaks off is no news.
-            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            let _ = match tls {
+                None => builder.serve_connection(TokioIo::new(stream), service).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => builder.serve_connection(TokioIo::new(stream), service).await,
+                    Err(error) => Err(error.into()),
+                },
+            };
         });
     }
 }

@@ -184,13 +184,13 @@ fn refusal(scope: &Scope<'_>, plan: &RulePlan<'_>, problem: &Problem) -> Option<
 
 fn origin(scope: &Scope<'_>, plan: &RulePlan<'_>) -> RuleOrigin {
     let meta = scope.route.meta;
-    RuleOrigin {
-        kind: scope.route.kind.name(),
-        namespace: meta.namespace.as_str().into(),
-        name: meta.name.as_str().into(),
-        index: scope.index,
-        rule: plan.name.map(Into::into),
-    }
+    RuleOrigin::new(
+        scope.route.kind.name(),
+        &meta.namespace,
+        &meta.name,
+        scope.index,
+        plan.name,
+    )
 }
 
 fn rule(

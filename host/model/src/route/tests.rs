@@ -6,13 +6,7 @@ use crate::rule::{RuleOrigin, Timeouts};
 
 fn rule() -> Arc<Rule> {
     Arc::new(Rule {
-        origin: RuleOrigin {
-            kind: "HTTPRoute",
-            namespace: "d".into(),
-            name: "r".into(),
-            index: 0,
-            rule: None,
-        },
+        origin: RuleOrigin::new("HTTPRoute", "d", "r", 0, None),
         filters: Vec::new(),
         backends: Vec::new(),
         timeouts: Timeouts::default(),

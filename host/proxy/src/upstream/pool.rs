@@ -45,8 +45,12 @@ impl Host {
         self: &Rc<Self>,
         timeout: Duration,
     ) -> Result<Pooled, ConnectError> {
+        // What is rare is boxed: opening a connection has room for a TLS handshake, and every request would carry it.
         if self.connector.shares_connections() {
-            return self.checkout_shared(timeout).await;
+            if let Some(sender) = self.ready_shared() {
+                return Ok(self.pooled(None, Some(sender), true));
+            }
+            return Box::pin(self.checkout_shared(timeout)).await;
         }
         if let Some(sender) = self.take_ready() {
             return Ok(self.pooled(Some(sender), None, true));
@@ -63,7 +67,7 @@ impl Host {
                 Err(_) => self.idle.borrow_mut().push((sender, since)),
             }
         }
-        self.open(timeout).await
+        Box::pin(self.open(timeout)).await
     }
 
     /// The latest idle connection that is ready.
@@ -90,9 +94,6 @@ impl Host {
     }
 
     async fn checkout_shared(self: &Rc<Self>, timeout: Duration) -> Result<Pooled, ConnectError> {
-        if let Some(sender) = self.ready_shared() {
-            return Ok(self.pooled(None, Some(sender), true));
-        }
         // Whoever waited here may find the connection that the one before opened.
         let _opening = self.opening.lock().await;
         match self.ready_shared() {

@@ -38,7 +38,8 @@ pub(super) fn mark(entries: &mut [Entry<'_>]) {
                     Claim::Default(plan.host.clone())
                 }
                 // Behind everything else by its nature: nobody expects more of it.
-                (Some(DefaultFor::OtherHosts), _) | (None, PathMatch::Regex(_) | PathMatch::GrpcMethod(_)) => continue,
+                (Some(DefaultFor::OtherHosts), _)
+                | (None, PathMatch::Regex(_) | PathMatch::GrpcMethod(_)) => continue,
             };
             let (winner, place) = match taken.entry(claim) {
                 Slot::Occupied(first) => first.get().clone(),

@@ -180,13 +180,7 @@ impl Maker<'_, '_> {
     ) -> Arc<Rule> {
         let meta = &entry.object.meta;
         let rule = Arc::new(Rule {
-            origin: RuleOrigin {
-                kind: "Ingress",
-                namespace: meta.namespace.as_str().into(),
-                name: meta.name.as_str().into(),
-                index,
-                rule: name.map(Into::into),
-            },
+            origin: RuleOrigin::new("Ingress", &meta.namespace, &meta.name, index, name),
             filters: self.own.to_vec(),
             backends: vec![backend],
             timeouts: Timeouts::default(),

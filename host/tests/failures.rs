@@ -1,0 +1,201 @@
+//! Filters that fail: what the client gets by policy and cause, and what it costs the others.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+
+use tidegate_testing::{Gateway, Reply, Upstream, eventually, guest, manifests};
+
+/// Fails in the callback that the request names: `x-trap: request` and so on.
+const FAILS: &str = r#"
+    (global $request-body (mut i32) (i32.const 0)) (global $response-body (mut i32) (i32.const 0))
+    (func $fail (param $map i32) (param $key i32) (param $size i32)
+      (if (call $has (local.get $map) (local.get $key) (local.get $size)) (then (unreachable))))
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+      (call $fail (i32.const 0) @"x-trap-request")
+      (if (call $has (i32.const 0) @"x-loop") (then (loop $for-ever (br $for-ever))))
+      (if (call $has (i32.const 0) @"x-grow")
+        (then (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)))
+      (global.set $request-body (call $has (i32.const 0) @"x-trap-request-body"))
+      (call $set (i32.const 0) @"x-filtered" @"1")
+      (i32.const 0))
+    (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+      (call $fail (i32.const 2) @"x-trap-response")
+      (global.set $response-body (call $has (i32.const 2) @"x-trap-response-body"))
+      (call $set (i32.const 2) @"x-filtered" @"1")
+      (i32.const 0))
+    (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+      (if (global.get $request-body) (then (unreachable))) (i32.const 0))
+    (func (export "proxy_on_response_body") (param i32 i32 i32) (result i32)
+      (if (global.get $response-body) (then (unreachable))) (i32.const 0))
+    (func (export "proxy_on_log") (param i32)
+      (call $fail (i32.const 0) @"x-trap-log"))"#;
+
+fn manifest(upstream: SocketAddr, spec: &str) -> String {
+    let (filter, rule) = (manifests::filter("f", "f.wasm", spec), manifests::rule(&manifests::filters(&["f"])));
+    let service = manifests::service("up", &[upstream]);
+    format!("{}{service}{filter}{}", manifests::GATEWAY, manifests::route("all", &[], &rule))
+}
+
+async fn upstream() -> Upstream {
+    Upstream::start(|seen| match seen.target() {
+        "/response" => Reply::text("up").header("x-trap-response", "1"),
+        "/response-body" => Reply::text("up").header("x-trap-response-body", "1"),
+        _ => Reply::text("up"),
+    })
+    .await
+}
+
+fn ask(path: &str, fields: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: 4\r\nConnection: close\r\n\r\nbody")
+}
+
+#[tokio::test]
+async fn a_filter_that_traps_closes() {
+    let upstream = upstream().await;
+    let gateway = Gateway::builder().file("f.wasm", guest(FAILS)).start(&manifest(upstream.address(), "")).await;
+    for (request, status) in [
+        (ask("/", "X-Trap-Request: 1\r\n"), 503),
+        (ask("/", "X-Loop: 1\r\n"), 503),
+        (ask("/", "X-Grow: 1\r\n"), 503),
+    ] {
+        assert_eq!(gateway.send(&request).await.status, status, "{request}");
+        assert_eq!(upstream.count(), 0, "it never reaches the upstream: {request}");
+    }
+    assert_eq!(gateway.send(ask("/", "X-Trap-Request-Body: 1\r\n")).await.status, 503);
+    assert!(upstream.seen().iter().all(|seen| !seen.complete));
+    let answer = gateway.send(ask("/response", "")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-trap-response")), (503, ""));
+    // Too late for another answer: the stream ends broken, perhaps before its head was written.
+    let mut client = gateway.connect().await;
+    client.send(ask("/response-body", "")).await;
+    if let Some(head) = client.head_or_end().await {
+        let answer = client.answer_after(&head, "POST").await;
+        assert!(!answer.complete && answer.body.is_empty(), "{answer:?}");
+    }
+    // The VM is another one each time, and nobody else has noticed.
+    let answer = gateway.send(ask("/", "X-Trap-Log: 1\r\n")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-filtered")), (200, "1"));
+    let answer = gateway.send(ask("/", "")).await;
+    assert_eq!((answer.status.as_u16(), answer.text(), answer.header("x-filtered")), (200, "up", "1"));
+    let stats = gateway.filter("f");
+    eventually!(stats.contexts.load(Ordering::Relaxed) == 0, "no context is left");
+    // The memory is no trap of the guest's own.
+    assert_eq!((stats.traps.load(Ordering::Relaxed), stats.deadlines.load(Ordering::Relaxed)), (5, 1));
+    assert_eq!(stats.vms.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_filter_that_traps_is_left_out_where_its_policy_says_so() {
+    let upstream = upstream().await;
+    let gateway = Gateway::builder().file("f.wasm", guest(FAILS)).start(&manifest(upstream.address(), ", failurePolicy: Open")).await;
+    for field in ["X-Trap-Request: 1\r\n", "X-Loop: 1\r\n", "X-Grow: 1\r\n", "X-Trap-Request-Body: 1\r\n", "X-Trap-Log: 1\r\n"] {
+        let answer = gateway.send(ask("/", field)).await;
+        assert_eq!((answer.status.as_u16(), answer.text()), (200, "up"), "{field}");
+        let seen = upstream.seen().pop().expect("it was sent on");
+        assert_eq!(seen.body, "body", "{field}");
+    }
+    for path in ["/response", "/response-body"] {
+        let answer = gateway.send(ask(path, "")).await;
+        assert_eq!((answer.status.as_u16(), answer.text(), answer.complete), (200, "up", true), "{path}");
+    }
+    eventually!(gateway.contexts("f") == 0, "no context is left");
+}
+
+#[tokio::test]
+async fn policies_differ_by_cause() {
+    let upstream = upstream().await;
+    let spec = ", failurePolicy: Closed, failurePolicyByCause: {deadline: Open}";
+    let gateway = Gateway::builder().file("f.wasm", guest(FAILS)).start(&manifest(upstream.address(), spec)).await;
+    assert_eq!(gateway.send(ask("/", "X-Loop: 1\r\n")).await.status, 200);
+    assert_eq!(gateway.send(ask("/", "X-Trap-Request: 1\r\n")).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_filter_that_is_not_there_closes_opens_or_is_unresolved() {
+    let upstream = upstream().await;
+    let gateway = Gateway::start(&manifest(upstream.address(), "")).await;
+    assert_eq!(gateway.get("a", "/").await.status, 503, "its file is absent");
+    gateway.write("test.yaml", &manifest(upstream.address(), ", failurePolicy: Open")).await;
+    assert_eq!(gateway.get("a", "/").await.text(), "up");
+    gateway.write("test.yaml", &manifest(upstream.address(), ", failurePolicyByCause: {load: Open}")).await;
+    assert_eq!(gateway.get("a", "/").await.text(), "up");
+    let absent = manifests::route("all", &[], &manifests::rule(&manifests::filters(&["absent"])));
+    let service = manifests::service("up", &[upstream.address()]);
+    gateway.write("test.yaml", &format!("{}{service}{absent}", manifests::GATEWAY)).await;
+    let before = upstream.count();
+    assert_eq!(gateway.get("a", "/").await.status, 500, "a reference that leads nowhere is never skipped");
+    assert_eq!(upstream.count(), before);
+}
+
+/// Refuses a configuration of three letters, and says which one it has.
+const CONFIGURED: &str = r#"
+    (func (export "proxy_on_configure") (param $id i32) (param $size i32) (result i32)
+      (i32.ne (local.get $size) (i32.const 3)))
+    (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+      (call $set (i32.const 2) @"x-version" @"VERSION") (i32.const 0))"#;
+
+#[tokio::test]
+async fn a_bad_new_version_leaves_the_good_one_in_place() {
+    let upstream = upstream().await;
+    let files = |builder: tidegate_testing::Builder| {
+        builder
+            .file("f.wasm", guest(&CONFIGURED.replace("VERSION", "one")))
+            .file("two.wasm", guest(&CONFIGURED.replace("VERSION", "two")))
+            .file("garbage.wasm", "garbage")
+    };
+    let at = upstream.address();
+    let gateway = files(Gateway::builder()).start(&manifest(at, ", config: bad")).await;
+    assert_eq!(gateway.get("a", "/").await.status, 503, "no version was ever good");
+    let version = async || gateway.get("a", "/").await.header("x-version").to_owned();
+    gateway.write("test.yaml", &manifest(at, ", config: good")).await;
+    assert_eq!(version().await, "one");
+    gateway.write("test.yaml", &manifest(at, ", config: bad")).await;
+    assert_eq!(version().await, "one", "the last good configuration goes on");
+    gateway.write("test.yaml", &manifest(at, ", config: good").replace("f.wasm", "garbage.wasm")).await;
+    assert_eq!(version().await, "one", "the last good module goes on");
+    gateway.write("test.yaml", &manifest(at, ", config: good").replace("f.wasm", "two.wasm")).await;
+    assert_eq!(version().await, "two");
+}
+
+/// With one VM for all, a trap takes the streams along that the filter had seen; others do not notice.
+#[tokio::test]
+async fn a_trap_costs_the_streams_of_its_vm_and_no_others() {
+    let listener = tidegate_testing::Listener::bind().await;
+    let other = Upstream::named("other").await;
+    let (service, second) = (manifests::service("other", &[other.address()]), manifests::filter("g", "f.wasm", ", vm: {isolation: Dedicated}"));
+    let route = manifests::route("other", &["other.test"], "[{filters: [{type: ExtensionRef, extensionRef: {group: tidegate.dev, kind: Filter, name: g}}], backendRefs: [{name: other, port: 80}]}]");
+    let gateway = Gateway::builder()
+        .file("f.wasm", guest(FAILS))
+        .start(&format!("{}{service}{second}{route}", manifest(listener.address(), "")))
+        .await;
+    let mut waiting = gateway.connect().await;
+    waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut upstream = listener.accept().await;
+    upstream.head().await;
+    let trapped = gateway.send(ask("/", "X-Trap-Request: 1\r\n")).await;
+    assert_eq!(trapped.status, 503);
+    assert_eq!(waiting.answer().await.status, 503, "its filter can no longer see the response");
+    let stats = gateway.filter("f");
+    assert_eq!((stats.traps.load(Ordering::Relaxed), stats.collateral.load(Ordering::Relaxed)), (1, 1));
+    let answer = gateway.get("other.test", "/").await;
+    assert_eq!((answer.text(), answer.header("x-filtered")), ("other", "1"));
+    assert_eq!(gateway.filter("g").collateral.load(Ordering::Relaxed), 0);
+    eventually!(gateway.contexts("f") == 0, "no context is left");
+}
+
+#[tokio::test]
+async fn neighbours_are_answered_while_a_filter_traps_again_and_again() {
+    let upstream = upstream().await;
+    let (filter, rule) = (manifests::filter("f", "f.wasm", ""), manifests::rule(&manifests::filters(&["f"])));
+    let service = manifests::service("up", &[upstream.address()]);
+    let plain = manifests::route("plain", &["plain.test"], &manifests::rule(""));
+    let manifest = format!("{}{service}{filter}{plain}{}", manifests::GATEWAY, manifests::route("all", &["a"], &rule));
+    let gateway = Gateway::builder().file("f.wasm", guest(FAILS)).start(&manifest).await;
+    for at in 0..40 {
+        let request = ask("/", if at % 2 == 0 { "X-Trap-Request: 1\r\n" } else { "X-Loop: 1\r\n" });
+        let (failed, fine) = tokio::join!(gateway.send(&request), gateway.get("plain.test", "/"));
+        assert_eq!((failed.status.as_u16(), fine.status.as_u16()), (503, 200), "{at}");
+    }
+    let answer = gateway.send(ask("/", "")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-filtered")), (200, "1"));
+}
