@@ -30,7 +30,11 @@ const PATHS: &str = "/healthz\n/readyz\n/metrics\n/status\n/config\n/filters\n/e
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub(crate) async fn serve(address: SocketAddr, pages: Pages, view: Arc<View>) -> anyhow::Result<SocketAddr> {
+pub(crate) async fn serve(
+    address: SocketAddr,
+    pages: Pages,
+    view: Arc<View>,
+) -> anyhow::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address} for admin pages; choose another with --admin or --health"))?;
@@ -45,7 +49,9 @@ pub(crate) async fn serve(address: SocketAddr, pages: Pages, view: Arc<View>) ->
             tokio::spawn(async move {
                 let service = service_fn(move |request| answer(request, pages, view.clone()));
                 // A client that goes away is no news.
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             });
         }
     });
@@ -99,7 +105,9 @@ fn metrics(view: &View) -> Response<Full<Bytes>> {
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     response
 }
 
@@ -107,7 +115,10 @@ fn json(value: &impl serde::Serialize) -> Response<Full<Bytes>> {
     match serde_json::to_vec_pretty(value) {
         Ok(body) => {
             let mut response = text(StatusCode::OK, body);
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response.headers_mut().insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            );
             response
         }
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

@@ -121,7 +121,12 @@ pub(crate) struct Explain {
     /// The request's URL.
     pub(crate) url: http::Uri,
     /// Method.
-    #[arg(short = 'X', long = "method", value_name = "METHOD", default_value = "GET")]
+    #[arg(
+        short = 'X',
+        long = "method",
+        value_name = "METHOD",
+        default_value = "GET"
+    )]
     pub(crate) method: http::Method,
     /// Header, as 'name: value'. Repeatable.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
@@ -186,9 +191,14 @@ impl FromStr for PortMap {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (listener, bound) = text.split_once(':').ok_or("expected LISTENER-PORT:BOUND-PORT, as 80:8080")?;
+        let (listener, bound) = text
+            .split_once(':')
+            .ok_or("expected LISTENER-PORT:BOUND-PORT, as 80:8080")?;
         let port = |text: &str| text.parse().map_err(|error| format!("{text:?}: {error}"));
-        Ok(Self { listener: port(listener)?, bound: port(bound)? })
+        Ok(Self {
+            listener: port(listener)?,
+            bound: port(bound)?,
+        })
     }
 }
 
@@ -199,7 +209,9 @@ impl FromStr for AddressOrOff {
         if text == "off" {
             return Ok(Self(None));
         }
-        text.parse().map(|address| Self(Some(address))).map_err(|error| format!("{error}; expected ADDR:PORT or off"))
+        text.parse()
+            .map(|address| Self(Some(address)))
+            .map_err(|error| format!("{error}; expected ADDR:PORT or off"))
     }
 }
 
@@ -208,15 +220,26 @@ impl FromStr for Header {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = text.split_once(':').ok_or("expected 'name: value'")?;
-        let name = name.trim().parse().map_err(|error| format!("{name:?}: {error}"))?;
-        let value = value.trim().parse().map_err(|error| format!("{value:?}: {error}"))?;
+        let name = name
+            .trim()
+            .parse()
+            .map_err(|error| format!("{name:?}: {error}"))?;
+        let value = value
+            .trim()
+            .parse()
+            .map_err(|error| format!("{value:?}: {error}"))?;
         Ok(Self(name, value))
     }
 }
 
 /// Prints completions on standard output.
 pub(crate) fn print_completions(shell: Shell) {
-    clap_complete::generate(shell, &mut Arguments::command(), "tidegate", &mut std::io::stdout());
+    clap_complete::generate(
+        shell,
+        &mut Arguments::command(),
+        "tidegate",
+        &mut std::io::stdout(),
+    );
 }
 
 #[cfg(test)]
@@ -231,9 +254,22 @@ mod tests {
     #[test]
     fn options_are_read() {
         let read = Arguments::try_parse_from([
-            "tidegate", "serve", "--manifests", "a", "b", "--port-map", "80:8080,443:8443", "--admin", "off",
+            "tidegate",
+            "serve",
+            "--manifests",
+            "a",
+            "b",
+            "--port-map",
+            "80:8080,443:8443",
+            "--admin",
+            "off",
         ]);
-        let Ok(Arguments { command: Command::Serve(serve) }) = read else { panic!("not read") };
+        let Ok(Arguments {
+            command: Command::Serve(serve),
+        }) = read
+        else {
+            panic!("not read")
+        };
         assert_eq!(serve.manifests.manifests.len(), 2);
         assert_eq!(serve.binding.port_map[1].bound, 8443);
         assert!(serve.process.admin.0.is_none());

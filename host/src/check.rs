@@ -27,16 +27,25 @@ pub(crate) fn run(arguments: &Check) -> anyhow::Result<u8> {
     let checked = translate(&arguments.manifests, &arguments.binding)?;
     let problems = problems(&checked.translation);
     match arguments.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&status(1, &checked.translation))?),
+        Output::Json => println!(
+            "{}",
+            serde_json::to_string_pretty(&status(1, &checked.translation))?
+        ),
         Output::Text => print_text(&checked, &problems),
     }
-    Ok(if problems.iter().any(|problem| problem.refused) { REFUSED } else { FINE })
+    Ok(if problems.iter().any(|problem| problem.refused) {
+        REFUSED
+    } else {
+        FINE
+    })
 }
 
 /// Reads, loads and translates.
 pub(crate) fn translate(manifests: &Manifests, binding: &Binding) -> anyhow::Result<Checked> {
     readable(&manifests.manifests)?;
-    let resources = manifests::Manifests::new(&manifests.manifests).reload().resources;
+    let resources = manifests::Manifests::new(&manifests.manifests)
+        .reload()
+        .resources;
     let options = options(binding);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -44,7 +53,8 @@ pub(crate) fn translate(manifests: &Manifests, binding: &Binding) -> anyhow::Res
         .enable_all()
         .build()?;
     let translation = runtime.block_on(async {
-        let first = tidegate_controller::translate::translate(&resources, &FilterVerdicts::new(), &options);
+        let first =
+            tidegate_controller::translate::translate(&resources, &FilterVerdicts::new(), &options);
         let verdicts = verdicts(&first.snapshot).await;
         tidegate_controller::translate::translate(&resources, &verdicts, &options)
     });
@@ -58,7 +68,11 @@ async fn verdicts(snapshot: &Snapshot) -> FilterVerdicts {
     let mut changes = loader.changes();
     loader.want(&snapshot.filters);
     let all = async {
-        while loader.verdicts().values().any(|verdict| *verdict == FilterVerdict::Loading) {
+        while loader
+            .verdicts()
+            .values()
+            .any(|verdict| *verdict == FilterVerdict::Loading)
+        {
             if changes.changed().await.is_err() {
                 break;
             }
@@ -73,7 +87,10 @@ async fn verdicts(snapshot: &Snapshot) -> FilterVerdicts {
 pub(crate) fn readable(paths: &[PathBuf]) -> anyhow::Result<()> {
     for path in paths {
         if let Err(error) = std::fs::metadata(path) {
-            bail!("--manifests {}: {error}; name a file or folder of manifests", path.display());
+            bail!(
+                "--manifests {}: {error}; name a file or folder of manifests",
+                path.display()
+            );
         }
     }
     Ok(())
@@ -114,30 +131,61 @@ fn problems(translation: &Translation) -> Vec<Problem> {
     let mut problems = Vec::new();
     for error in value["errors"].as_array().into_iter().flatten() {
         let text = format!("{}: {}", text(&error["source"]), text(&error["message"]));
-        problems.push(Problem { refused: true, text });
+        problems.push(Problem {
+            refused: true,
+            text,
+        });
     }
     for object in value["objects"].as_array().into_iter().flatten() {
         let name = format!(
             "{}: {} {}",
             text(&object["source"]),
             text(&object["kind"]),
-            [text(&object["namespace"]), text(&object["name"])].iter().filter(|t| !t.is_empty()).cloned().collect::<Vec<_>>().join("/"),
+            [text(&object["namespace"]), text(&object["name"])]
+                .iter()
+                .filter(|t| !t.is_empty())
+                .cloned()
+                .collect::<Vec<_>>()
+                .join("/"),
         );
         let mut of = |conditions: &Value, place: &str| {
-            for condition in conditions.as_array().into_iter().flatten().filter(|c| is_bad(c)) {
-                let text = format!("{name}{place}: {}={} {}: {}", text(&condition["type"]), text(&condition["status"]), text(&condition["reason"]), text(&condition["message"]));
-                problems.push(Problem { refused: true, text });
+            for condition in conditions
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|c| is_bad(c))
+            {
+                let text = format!(
+                    "{name}{place}: {}={} {}: {}",
+                    text(&condition["type"]),
+                    text(&condition["status"]),
+                    text(&condition["reason"]),
+                    text(&condition["message"])
+                );
+                problems.push(Problem {
+                    refused: true,
+                    text,
+                });
             }
         };
         of(&object["conditions"], "");
         for parent in object["parents"].as_array().into_iter().flatten() {
-            of(&parent["conditions"], &format!(" (parent {})", text(&parent["parentRef"]["name"])));
+            of(
+                &parent["conditions"],
+                &format!(" (parent {})", text(&parent["parentRef"]["name"])),
+            );
         }
         for listener in object["listeners"].as_array().into_iter().flatten() {
-            of(&listener["conditions"], &format!(" (listener {})", text(&listener["name"])));
+            of(
+                &listener["conditions"],
+                &format!(" (listener {})", text(&listener["name"])),
+            );
         }
         for warning in object["warnings"].as_array().into_iter().flatten() {
-            problems.push(Problem { refused: false, text: format!("{name}: {}", text(warning)) });
+            problems.push(Problem {
+                refused: false,
+                text: format!("{name}: {}", text(warning)),
+            });
         }
     }
     problems
@@ -145,17 +193,37 @@ fn problems(translation: &Translation) -> Vec<Problem> {
 
 /// A condition that says something is wrong. `Conflicted` and `OverlappingTLSConfig` are good when false.
 fn is_bad(condition: &Value) -> bool {
-    let negative = matches!(condition["type"].as_str(), Some("Conflicted" | "OverlappingTLSConfig" | "PartiallyInvalid"));
+    let negative = matches!(
+        condition["type"].as_str(),
+        Some("Conflicted" | "OverlappingTLSConfig" | "PartiallyInvalid")
+    );
     condition["status"] == if negative { "True" } else { "False" }
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned)
+    value.as_str().map_or_else(
+        || {
+            if value.is_null() {
+                String::new()
+            } else {
+                value.to_string()
+            }
+        },
+        str::to_owned,
+    )
 }
 
 fn print_text(checked: &Checked, problems: &[Problem]) {
     for problem in problems {
-        println!("{} {}", if problem.refused { "refused" } else { "warning" }, problem.text);
+        println!(
+            "{} {}",
+            if problem.refused {
+                "refused"
+            } else {
+                "warning"
+            },
+            problem.text
+        );
     }
     let snapshot = &checked.translation.snapshot;
     let refused = problems.iter().filter(|problem| problem.refused).count();

@@ -51,7 +51,12 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) fn new(paths: &[PathBuf], options: Options, proxy: Arc<Proxy>, loader: Arc<Loader>) -> Self {
+    pub(crate) fn new(
+        paths: &[PathBuf],
+        options: Options,
+        proxy: Arc<Proxy>,
+        loader: Arc<Loader>,
+    ) -> Self {
         let view = Arc::new(View {
             shown: ArcSwap::default(),
             loader,
@@ -60,7 +65,13 @@ impl Control {
             draining: std::sync::atomic::AtomicBool::new(false),
         });
         let manifests = Manifests::new(paths);
-        Self { manifests, resources: Arc::default(), options, view, plugins: HashMap::new() }
+        Self {
+            manifests,
+            resources: Arc::default(),
+            options,
+            view,
+            plugins: HashMap::new(),
+        }
     }
 
     pub(crate) fn view(&self) -> Arc<View> {
@@ -85,8 +96,10 @@ impl Control {
         let filters = self.filter_states(&translation.snapshot.filters);
         let snapshot = Arc::new(std::mem::take(&mut translation.snapshot));
         let errors = self.view.proxy.publish(snapshot.clone(), filters);
-        let errors: std::collections::BTreeMap<_, _> =
-            errors.into_iter().map(|error| (error.address, error.to_string())).collect();
+        let errors: std::collections::BTreeMap<_, _> = errors
+            .into_iter()
+            .map(|error| (error.address, error.to_string()))
+            .collect();
         if errors != self.options.bind_errors {
             for error in errors.values() {
                 tracing::error!("{error}");
@@ -119,7 +132,10 @@ impl Control {
         }
         let deadline = tokio::time::Instant::now() + HOLD;
         while self.view.loader.is_loading(&local) {
-            if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+            if tokio::time::timeout_at(deadline, changes.changed())
+                .await
+                .is_err()
+            {
                 break;
             }
         }
@@ -127,7 +143,8 @@ impl Control {
     }
 
     fn filter_states(&mut self, filters: &[Arc<FilterSpec>]) -> Vec<FilterState> {
-        self.plugins.retain(|id, _| filters.iter().any(|spec| spec.id == *id));
+        self.plugins
+            .retain(|id, _| filters.iter().any(|spec| spec.id == *id));
         let states = self.view.loader.states(filters);
         filters
             .iter()
@@ -179,7 +196,11 @@ impl Control {
                 "serving"
             );
         }
-        self.view.shown.store(Arc::new(Shown { generation, translation: Some(translation), snapshot }));
+        self.view.shown.store(Arc::new(Shown {
+            generation,
+            translation: Some(translation),
+            snapshot,
+        }));
     }
 }
 
@@ -196,7 +217,8 @@ impl View {
     }
 
     pub(crate) fn drain(&self) {
-        self.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.draining
+            .store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
@@ -214,7 +236,10 @@ impl View {
     pub(crate) fn metrics(&self) -> String {
         let mut out = String::new();
         self.proxy.write_metrics(&mut out);
-        crate::metrics::filters(&mut out, &self.stats.lock().unwrap_or_else(PoisonError::into_inner));
+        crate::metrics::filters(
+            &mut out,
+            &self.stats.lock().unwrap_or_else(PoisonError::into_inner),
+        );
         crate::metrics::guests(&mut out, self.loader.shared());
         out
     }
@@ -231,7 +256,11 @@ impl View {
                 State::Failed { message, .. } => ("Failed", None, Some(message.to_string())),
             };
             let counts = stats.get(&spec.id).cloned().unwrap_or_default();
-            let last = counts.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let last = counts
+                .last_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             json!({
                 "namespace": spec.id.namespace,
                 "name": spec.id.name,
@@ -253,6 +282,11 @@ impl View {
     }
 
     fn stats(&self, id: &FilterId) -> Arc<PluginStats> {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().clone()
+        self.stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(id.clone())
+            .or_default()
+            .clone()
     }
 }

@@ -32,7 +32,9 @@ struct Received<'a> {
 
 /// Runs until the process is ended.
 pub(crate) fn run(arguments: &Echo) -> anyhow::Result<u8> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(arguments.listen)
             .await
@@ -57,7 +59,9 @@ pub(crate) async fn serve(listener: tokio::net::TcpListener, name: Arc<str>) -> 
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(request, name.clone(), client));
             let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-            let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+            let served = builder
+                .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                .await;
             if let Err(error) = served {
                 tracing::debug!(%error, "connection ended");
             }
@@ -81,26 +85,43 @@ async fn answer(
         });
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
         return Ok(response);
     }
     let (parts, body) = request.into_parts();
-    let body = http_body_util::Limited::new(body, MOST_BYTES).collect().await.map(|body| body.to_bytes());
+    let body = http_body_util::Limited::new(body, MOST_BYTES)
+        .collect()
+        .await
+        .map(|body| body.to_bytes());
     let Ok(body) = body else {
         let mut response = Response::new(Full::from("body too large or broken off\n"));
         *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
         return Ok(response);
     };
-    let mut headers: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
+    let mut headers: std::collections::BTreeMap<String, Vec<String>> =
+        std::collections::BTreeMap::new();
     for (name, value) in &parts.headers {
-        headers.entry(name.to_string()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
+        headers
+            .entry(name.to_string())
+            .or_default()
+            .push(String::from_utf8_lossy(value.as_bytes()).into_owned());
     }
-    let host = parts.uri.authority().map(ToString::to_string).or_else(|| headers.get("host").map(|h| h.join(",")));
+    let host = parts
+        .uri
+        .authority()
+        .map(ToString::to_string)
+        .or_else(|| headers.get("host").map(|h| h.join(",")));
     let received = Received {
         backend: &name,
         method: parts.method.as_str(),
-        path: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+        path: parts
+            .uri
+            .path_and_query()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         host: host.unwrap_or_default(),
         protocol: format!("{:?}", parts.version),
         headers,
@@ -110,7 +131,13 @@ async fn answer(
     let mut text = serde_json::to_vec_pretty(&received).unwrap_or_default();
     text.push(b'\n');
     let mut response = Response::new(Full::from(text));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert("x-backend", HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("echo")));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response.headers_mut().insert(
+        "x-backend",
+        HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("echo")),
+    );
     Ok(response)
 }

@@ -6,7 +6,9 @@ use anyhow::bail;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde_json::{Value, json};
-use tidegate_model::{Filter, Listener, ListenerHost, Protocol, RequestHead, RouteQuery, Snapshot, path};
+use tidegate_model::{
+    Filter, Listener, ListenerHost, Protocol, RequestHead, RouteQuery, Snapshot, path,
+};
 
 use crate::args::{Explain, Output};
 use crate::{FINE, REFUSED, check};
@@ -28,32 +30,51 @@ pub(crate) fn run(arguments: &Explain) -> anyhow::Result<u8> {
     for header in &arguments.headers {
         headers.append(header.0.clone(), header.1.clone());
     }
-    let question = Question { url: arguments.url.clone(), method: arguments.method.clone(), headers };
+    let question = Question {
+        url: arguments.url.clone(),
+        method: arguments.method.clone(),
+        headers,
+    };
     let answer = explain(&checked.translation.snapshot, &question)?;
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&answer)?),
         Output::Text => print!("{}", text(&answer)),
     }
-    Ok(if answer["route"].is_null() { REFUSED } else { FINE })
+    Ok(if answer["route"].is_null() {
+        REFUSED
+    } else {
+        FINE
+    })
 }
 
 /// The answer as JSON, as the admin page gives it.
 pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Result<Value> {
     let head = head(question)?;
     let Some(listener) = listener(snapshot, &question.url) else {
-        let known: Vec<_> = snapshot.listeners.iter().map(|l| format!("{:?} {}", l.protocol, l.port)).collect();
+        let known: Vec<_> = snapshot
+            .listeners
+            .iter()
+            .map(|l| format!("{:?} {}", l.protocol, l.port))
+            .collect();
         return Ok(json!({"listener": null, "route": null, "why": format!(
             "no listener has this port and protocol; there are: {}", known.join(", "))}));
     };
     let bind = json!({"bind": listener.bind, "port": listener.port, "protocol": listener.protocol});
     let name = head.host().to_ascii_lowercase();
     let Some(host) = listener.hosts.find(&name) else {
-        return Ok(json!({"listener": bind, "route": null, "why": format!("no listener here has the hostname {name}")}));
+        return Ok(
+            json!({"listener": bind, "route": null, "why": format!("no listener here has the hostname {name}")}),
+        );
     };
-    let query = RouteQuery { head: &head, path: path::canonical(head.path.path()) };
+    let query = RouteQuery {
+        head: &head,
+        path: path::canonical(head.path.path()),
+    };
     let near = near(host, &name, &query);
     let Some(entry) = host.find(&name, &query) else {
-        return Ok(json!({"listener": bind, "listeners": host.names, "route": null, "why": "no route matches", "near": near}));
+        return Ok(
+            json!({"listener": bind, "listeners": host.names, "route": null, "why": "no route matches", "near": near}),
+        );
     };
     let rule = &entry.rule;
     let filters: Vec<Value> = rule.filters.iter().map(filter).collect();
@@ -77,12 +98,20 @@ fn head(question: &Question) -> anyhow::Result<RequestHead> {
     let mut headers = question.headers.clone();
     let host = headers.remove(http::header::HOST);
     let given = url.path_and_query().map_or("/", PathAndQuery::as_str);
-    let (path, search) = given.split_once('?').map_or((given, None), |(path, query)| (path, Some(query)));
+    let (path, search) = given
+        .split_once('?')
+        .map_or((given, None), |(path, query)| (path, Some(query)));
     let resolved = match path::resolve(path) {
         Ok(resolved) => resolved,
-        Err(error) => bail!("{url}: the path would be refused with 400 ({})", error.as_str()),
+        Err(error) => bail!(
+            "{url}: the path would be refused with 400 ({})",
+            error.as_str()
+        ),
     };
-    let target = search.map_or_else(|| resolved.to_string(), |query| format!("{resolved}?{query}"));
+    let target = search.map_or_else(
+        || resolved.to_string(),
+        |query| format!("{resolved}?{query}"),
+    );
     Ok(RequestHead {
         method: question.method.clone(),
         scheme: url.scheme().cloned().unwrap_or(Scheme::HTTP),
@@ -95,11 +124,27 @@ fn head(question: &Question) -> anyhow::Result<RequestHead> {
 /// The listener of a URL: its port as Gateways name it, or as it is bound; else the only one of the protocol.
 fn listener<'a>(snapshot: &'a Snapshot, url: &Uri) -> Option<&'a Listener> {
     let https = url.scheme() == Some(&Scheme::HTTPS);
-    let protocol = if https { Protocol::Https } else { Protocol::Http };
+    let protocol = if https {
+        Protocol::Https
+    } else {
+        Protocol::Http
+    };
     let port = url.port_u16().unwrap_or(if https { 443 } else { 80 });
-    let all = || snapshot.listeners.iter().map(|listener| &**listener).filter(|l| l.protocol == protocol);
-    let by_port = all().find(|l| l.port == port).or_else(|| all().find(|l| l.bind.port() == port));
-    by_port.or_else(|| all().next().filter(|_| url.port_u16().is_none() && all().count() == 1))
+    let all = || {
+        snapshot
+            .listeners
+            .iter()
+            .map(|listener| &**listener)
+            .filter(|l| l.protocol == protocol)
+    };
+    let by_port = all()
+        .find(|l| l.port == port)
+        .or_else(|| all().find(|l| l.bind.port() == port));
+    by_port.or_else(|| {
+        all()
+            .next()
+            .filter(|_| url.port_u16().is_none() && all().count() == 1)
+    })
 }
 
 fn near(host: &ListenerHost, name: &str, query: &RouteQuery<'_>) -> Vec<Value> {
@@ -116,7 +161,9 @@ fn near(host: &ListenerHost, name: &str, query: &RouteQuery<'_>) -> Vec<Value> {
 
 fn filter(filter: &Filter) -> Value {
     match filter {
-        Filter::Wasm(spec) => json!({"wasm": spec.id, "module": spec.module, "failurePolicy": spec.failure_policy}),
+        Filter::Wasm(spec) => {
+            json!({"wasm": spec.id, "module": spec.module, "failurePolicy": spec.failure_policy})
+        }
         other => json!(other),
     }
 }
@@ -124,13 +171,21 @@ fn filter(filter: &Filter) -> Value {
 fn text(answer: &Value) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let plain = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
     for key in ["listener", "listeners", "route", "match", "why"] {
         if let Some(value) = answer.get(key).filter(|value| !value.is_null()) {
             let _ = writeln!(out, "{key:<10}{}", plain(value));
         }
     }
-    for (key, one) in [("filters", "filter"), ("backends", "backend"), ("near", "not")] {
+    for (key, one) in [
+        ("filters", "filter"),
+        ("backends", "backend"),
+        ("near", "not"),
+    ] {
         for value in answer[key].as_array().into_iter().flatten() {
             let line = match (key, value.get("route"), value.get("why")) {
                 ("near", Some(route), Some(why)) => format!("{}: {}", plain(route), plain(why)),
@@ -152,14 +207,22 @@ pub(crate) fn question(query: &str) -> anyhow::Result<Question> {
             "url" => url = Some(value.parse()?),
             "method" => method = value.parse()?,
             "header" => {
-                let Some((name, value)) = value.split_once(':') else { bail!("header={value}: expected name:value") };
+                let Some((name, value)) = value.split_once(':') else {
+                    bail!("header={value}: expected name:value")
+                };
                 headers.append(name.trim().parse::<HeaderName>()?, value.trim().parse()?);
             }
             other => bail!("unknown parameter {other}; there are url, method and header"),
         }
     }
-    let Some(url) = url else { bail!("the parameter url is missing") };
-    Ok(Question { url, method, headers })
+    let Some(url) = url else {
+        bail!("the parameter url is missing")
+    };
+    Ok(Question {
+        url,
+        method,
+        headers,
+    })
 }
 
 /// `application/x-www-form-urlencoded` pairs.
@@ -169,7 +232,10 @@ fn form(query: &str) -> impl Iterator<Item = (String, String)> {
         let mut out = Vec::with_capacity(text.len());
         let mut rest = text.as_bytes();
         while let Some((byte, tail)) = rest.split_first() {
-            let hex = (*byte == b'%').then(|| tail.get(..2)).flatten().and_then(|hex| std::str::from_utf8(hex).ok());
+            let hex = (*byte == b'%')
+                .then(|| tail.get(..2))
+                .flatten()
+                .and_then(|hex| std::str::from_utf8(hex).ok());
             if let Some(decoded) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
                 out.push(decoded);
                 rest = &tail[2..];

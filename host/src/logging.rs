@@ -7,7 +7,9 @@ use tracing_subscriber::EnvFilter;
 /// Starts logging. What guests log is a record with target `guest`.
 pub(crate) fn start() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let set = if std::io::stderr().is_terminal() {
         subscriber.try_init()
     } else {

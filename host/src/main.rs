@@ -34,14 +34,17 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     logging::start();
     // One provider for everything; with a second one compiled in by accident rustls would refuse to choose.
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
         tracing::debug!("a cryptography provider was installed before");
     }
     let outcome = match arguments.command {
         Command::Serve(serve) => serve::run(&serve),
         Command::Check(check) => check::run(&check),
         Command::Explain(explain) => explain::run(&explain),
-        Command::Proxy(proxy) => oneline::run(proxy),
+        Command::Proxy(proxy) => oneline::run(&proxy),
         Command::Echo(echo) => echo::run(&echo),
         Command::Crds => {
             print!("{}", tidegate_controller::schema::crds_yaml());

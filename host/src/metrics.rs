@@ -15,25 +15,50 @@ pub(crate) fn filters(out: &mut String, stats: &HashMap<FilterId, Arc<PluginStat
     rows.sort_by_key(|(id, _)| *id);
     type Read = fn(&PluginStats) -> i64;
     let counters: [(&str, &str, &str, Read); 7] = [
-        ("streams_total", "counter", "Requests a filter has seen.", |s| s.streams.load(Relaxed).cast_signed()),
-        ("calls_total", "counter", "Callbacks of a filter.", |s| s.calls.load(Relaxed).cast_signed()),
-        ("traps_total", "counter", "Traps of a filter.", |s| s.traps.load(Relaxed).cast_signed()),
-        ("deadlines_total", "counter", "Callbacks that passed their callTimeout.", |s| {
-            s.deadlines.load(Relaxed).cast_signed()
+        (
+            "streams_total",
+            "counter",
+            "Requests a filter has seen.",
+            |s| s.streams.load(Relaxed).cast_signed(),
+        ),
+        ("calls_total", "counter", "Callbacks of a filter.", |s| {
+            s.calls.load(Relaxed).cast_signed()
         }),
-        ("collateral_total", "counter", "Requests that fell with the VM of another request.", |s| {
-            s.collateral.load(Relaxed).cast_signed()
+        ("traps_total", "counter", "Traps of a filter.", |s| {
+            s.traps.load(Relaxed).cast_signed()
         }),
-        ("contexts", "gauge", "Stream contexts alive.", |s| s.contexts.load(Relaxed)),
-        ("vms", "gauge", "VMs that hold the filter.", |s| s.vms.load(Relaxed)),
+        (
+            "deadlines_total",
+            "counter",
+            "Callbacks that passed their callTimeout.",
+            |s| s.deadlines.load(Relaxed).cast_signed(),
+        ),
+        (
+            "collateral_total",
+            "counter",
+            "Requests that fell with the VM of another request.",
+            |s| s.collateral.load(Relaxed).cast_signed(),
+        ),
+        ("contexts", "gauge", "Stream contexts alive.", |s| {
+            s.contexts.load(Relaxed)
+        }),
+        ("vms", "gauge", "VMs that hold the filter.", |s| {
+            s.vms.load(Relaxed)
+        }),
     ];
     // Writing to a String cannot fail.
     for (name, kind, help, read) in counters {
-        let _ = writeln!(out, "# HELP tidegate_filter_{name} {help}\n# TYPE tidegate_filter_{name} {kind}");
+        let _ = writeln!(
+            out,
+            "# HELP tidegate_filter_{name} {help}\n# TYPE tidegate_filter_{name} {kind}"
+        );
         for (id, stats) in &rows {
             let (namespace, filter) = (&id.namespace, &id.name);
             let value = read(stats);
-            let _ = writeln!(out, "tidegate_filter_{name}{{namespace=\"{namespace}\",filter=\"{filter}\"}} {value}");
+            let _ = writeln!(
+                out,
+                "tidegate_filter_{name}{{namespace=\"{namespace}\",filter=\"{filter}\"}} {value}"
+            );
         }
     }
 }
@@ -48,11 +73,17 @@ pub(crate) fn guests(out: &mut String, shared: &Shared) {
             MetricValue::Gauge(_) => "gauge",
             MetricValue::Histogram(_) => "histogram",
         };
-        families.entry((allowed(&sample.name, kind), kind)).or_default().push(sample);
+        families
+            .entry((allowed(&sample.name, kind), kind))
+            .or_default()
+            .push(sample);
     }
     // Writing to a String cannot fail.
     for ((name, kind), samples) in families {
-        let _ = writeln!(out, "# HELP {name} Defined by a filter.\n# TYPE {name} {kind}");
+        let _ = writeln!(
+            out,
+            "# HELP {name} Defined by a filter.\n# TYPE {name} {kind}"
+        );
         for sample in samples {
             let labels = format!(
                 "namespace=\"{}\",scope=\"{}\",metric=\"{}\"",
@@ -67,7 +98,11 @@ pub(crate) fn guests(out: &mut String, shared: &Shared) {
                     for (bound, count) in &histogram.buckets {
                         let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
                     }
-                    let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", histogram.count);
+                    let _ = writeln!(
+                        out,
+                        "{name}_bucket{{{labels},le=\"+Inf\"}} {}",
+                        histogram.count
+                    );
                     let _ = writeln!(out, "{name}_sum{{{labels}}} {}", histogram.sum);
                     writeln!(out, "{name}_count{{{labels}}} {}", histogram.count)
                 }
@@ -78,7 +113,16 @@ pub(crate) fn guests(out: &mut String, shared: &Shared) {
 
 /// A name that Prometheus takes; the kind keeps a counter and a gauge of one name apart.
 fn allowed(name: &str, kind: &str) -> String {
-    let name: String = name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
+    let name: String = name
+        .chars()
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '_'
+            }
+        })
+        .collect();
     match kind {
         "counter" if name.ends_with("_total") => format!("tidegate_guest_{name}"),
         "counter" => format!("tidegate_guest_{name}_total"),
@@ -88,5 +132,7 @@ fn allowed(name: &str, kind: &str) -> String {
 
 /// A label value (Prometheus' text format).
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }

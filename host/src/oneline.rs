@@ -8,16 +8,21 @@ use crate::args::OneLine;
 use crate::serve;
 
 /// Runs until SIGTERM or SIGINT.
-pub(crate) fn run(arguments: OneLine) -> anyhow::Result<u8> {
+pub(crate) fn run(arguments: &OneLine) -> anyhow::Result<u8> {
     if arguments.config.len() > arguments.filter.len() {
-        bail!("there are more --config than --filter; each --config belongs to the filter at the same place");
+        bail!(
+            "there are more --config than --filter; each --config belongs to the filter at the same place"
+        );
     }
-    let objects = manifests(&arguments)?;
+    let objects = manifests(arguments)?;
     let folder = tempfile::tempdir().context("no folder for the manifests")?;
     let path = folder.path().join("proxy.json");
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     std::fs::write(&path, serde_json::to_vec_pretty(&list)?)?;
-    let options = Options { bind: vec![arguments.listen.ip()], ..Options::default() };
+    let options = Options {
+        bind: vec![arguments.listen.ip()],
+        ..Options::default()
+    };
     serve::serve(&[folder.path().to_owned()], options, &arguments.process)
 }
 
@@ -29,7 +34,9 @@ fn manifests(arguments: &OneLine) -> anyhow::Result<Vec<Value>> {
     if !matches!(scheme, "http" | "https") || !matches!(to.path(), "" | "/") {
         bail!("--to {to}: expected http:// or https://, a host and a port, without a path");
     }
-    let port = to.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    let port = to
+        .port_u16()
+        .unwrap_or(if scheme == "https" { 443 } else { 80 });
     let address: Option<std::net::IpAddr> = host.trim_matches(['[', ']']).parse().ok();
     let mut objects = vec![
         json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "proxy"},
@@ -40,20 +47,26 @@ fn manifests(arguments: &OneLine) -> anyhow::Result<Vec<Value>> {
     match address {
         Some(address) => {
             let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-            objects.push(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "to"},
-                "spec": {"ports": [{"port": port}]}}));
+            objects.push(
+                json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "to"},
+                "spec": {"ports": [{"port": port}]}}),
+            );
             objects.push(json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
                 "metadata": {"name": "to", "labels": {"kubernetes.io/service-name": "to"}},
                 "addressType": family, "ports": [{"port": port}], "endpoints": [{"addresses": [address]}]}));
         }
-        None => objects.push(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "to"},
-            "spec": {"type": "ExternalName", "externalName": host, "ports": [{"port": port}]}})),
+        None => objects.push(
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "to"},
+            "spec": {"type": "ExternalName", "externalName": host, "ports": [{"port": port}]}}),
+        ),
     }
     if scheme == "https" {
-        objects.push(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "BackendTLSPolicy",
+        objects.push(
+            json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "BackendTLSPolicy",
             "metadata": {"name": "to"},
             "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": "to"}],
-                "validation": {"hostname": host, "wellKnownCACertificates": "System"}}}));
+                "validation": {"hostname": host, "wellKnownCACertificates": "System"}}}),
+        );
     }
     let mut references = Vec::new();
     for (at, filter) in arguments.filter.iter().enumerate() {
@@ -71,14 +84,18 @@ fn filter_object(name: &str, filter: &str, config: Option<&String>) -> anyhow::R
     let module = if tidegate_filters::get(filter).is_some() {
         json!({"builtin": filter})
     } else {
-        let path = std::fs::canonicalize(filter)
-            .with_context(|| format!("--filter {filter}: neither a bundled filter nor a file that can be read"))?;
+        let path = std::fs::canonicalize(filter).with_context(|| {
+            format!("--filter {filter}: neither a bundled filter nor a file that can be read")
+        })?;
         json!({"file": path})
     };
     let mut spec = json!({"module": module});
     if let Some(config) = config {
         // What is JSON is passed as JSON; anything else as the text it is.
-        spec["config"] = serde_json::from_str(config).unwrap_or_else(|_| Value::String(config.clone()));
+        spec["config"] =
+            serde_json::from_str(config).unwrap_or_else(|_| Value::String(config.clone()));
     }
-    Ok(json!({"apiVersion": "tidegate.dev/v1alpha1", "kind": "Filter", "metadata": {"name": name}, "spec": spec}))
+    Ok(
+        json!({"apiVersion": "tidegate.dev/v1alpha1", "kind": "Filter", "metadata": {"name": name}, "spec": spec}),
+    )
 }

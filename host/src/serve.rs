@@ -22,7 +22,11 @@ use crate::{FINE, check};
 pub(crate) fn run(arguments: &Serve) -> anyhow::Result<u8> {
     let paths = &arguments.manifests.manifests;
     check::readable(paths)?;
-    serve(paths, check::options(&arguments.binding), &arguments.process)
+    serve(
+        paths,
+        check::options(&arguments.binding),
+        &arguments.process,
+    )
 }
 
 /// Serves what `paths` say.
@@ -34,13 +38,15 @@ pub(crate) fn serve(paths: &[PathBuf], options: Options, process: &Process) -> a
         .thread_stack_size(8 << 20)
         .enable_all()
         .build()?;
-    let (log, writer) = access_log(&process.access_log)?.unzip();
+    let (log, writer): (_, Option<AccessLogWriter>) = access_log(&process.access_log)?.unzip();
     let proxy = Arc::new(Proxy::start(proxy_config(process), log.as_ref())?);
     let ended = runtime.block_on(serve_until_ended(paths, options, process, proxy.clone()));
     if let Some(proxy) = Arc::into_inner(proxy) {
         proxy.stop();
     }
-    writer.map(AccessLogWriter::close);
+    if let Some(writer) = writer {
+        writer.close();
+    }
     ended.map(|()| FINE)
 }
 
@@ -58,7 +64,10 @@ async fn serve_until_ended(
     let keep = tokio::spawn(loader.clone().keep());
     let mut control = Control::new(paths, options, proxy.clone(), loader.clone());
     let view = control.view();
-    for (address, pages) in [(process.admin.0, Pages::All), (process.health.0, Pages::Health)] {
+    for (address, pages) in [
+        (process.admin.0, Pages::All),
+        (process.health.0, Pages::Health),
+    ] {
         if let Some(address) = address {
             let bound = admin::serve(address, pages, view.clone()).await?;
             tracing::info!(address = %bound, "admin pages");
@@ -116,7 +125,11 @@ fn proxy_config(process: &Process) -> ProxyConfig {
         (_, []) => Trust::None,
         (_, networks) => Trust::Networks(networks.to_vec()),
     };
-    ProxyConfig { workers: process.workers.unwrap_or_else(cores), trust, limits: Limits::default() }
+    ProxyConfig {
+        workers: process.workers.unwrap_or_else(cores),
+        trust,
+        limits: Limits::default(),
+    }
 }
 
 fn access_log(target: &str) -> anyhow::Result<Option<(AccessLog, AccessLogWriter)>> {
@@ -134,6 +147,9 @@ fn access_log(target: &str) -> anyhow::Result<Option<(AccessLog, AccessLogWriter
 impl Binding {
     /// The port map as a map.
     pub(crate) fn ports(&self) -> std::collections::BTreeMap<u16, u16> {
-        self.port_map.iter().map(|map| (map.listener, map.bound)).collect()
+        self.port_map
+            .iter()
+            .map(|map| (map.listener, map.bound))
+            .collect()
     }
 }

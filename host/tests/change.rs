@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Method;
-use tidegate_testing::{Certificate, Client, Port, Process, Tls, Wire, eventually, full, guest, manifests};
+use tidegate_testing::{
+    Certificate, Client, Port, Process, Tls, Wire, eventually, full, guest, manifests,
+};
 
 const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
 
@@ -20,12 +22,25 @@ struct Scale {
 }
 
 impl Scale {
-    #[allow(clippy::disallowed_methods, reason = "how long a test runs is the tester's choice")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how long a test runs is the tester's choice"
+    )]
     fn chosen() -> Self {
         if std::env::var_os("TIDEGATE_SOAK").is_some() {
-            return Self { edits: 200, clients: 16, sockets: 50, pause: Duration::from_millis(300) };
+            return Self {
+                edits: 200,
+                clients: 16,
+                sockets: 50,
+                pause: Duration::from_millis(300),
+            };
         }
-        Self { edits: 60, clients: 8, sockets: 10, pause: Duration::from_millis(120) }
+        Self {
+            edits: 60,
+            clients: 8,
+            sockets: 10,
+            pause: Duration::from_millis(120),
+        }
     }
 }
 
@@ -46,11 +61,15 @@ impl Load {
 async fn http1(load: Arc<Load>, port: std::net::SocketAddr) {
     let mut wire = Wire::connect(port).await;
     while load.goes_on() {
-        wire.send("POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody").await;
+        wire.send("POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody")
+            .await;
         let answer = wire.answer().await;
         assert!(answer.status == 200 && answer.complete, "{answer:?}");
         assert_eq!(answer.json()["body"], "body");
-        assert!(answer.headers.contains_key("x-version"), "the filter was skipped: {answer:?}");
+        assert!(
+            answer.headers.contains_key("x-version"),
+            "the filter was skipped: {answer:?}"
+        );
         load.requests.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -58,10 +77,15 @@ async fn http1(load: Arc<Load>, port: std::net::SocketAddr) {
 async fn http2(load: Arc<Load>, port: std::net::SocketAddr, tls: Option<Tls>) {
     let mut client = match tls {
         None => Client::http2(port).await,
-        Some(tls) => Client::tls(port, &tls, "a.test").await.expect("a handshake"),
+        Some(tls) => Client::tls(port, &tls, "a.test")
+            .await
+            .expect("a handshake"),
     };
     while load.goes_on() {
-        let request = client.request(Method::PUT, "a.test", "/x").body(full("body")).expect("a request");
+        let request = client
+            .request(Method::PUT, "a.test", "/x")
+            .body(full("body"))
+            .expect("a request");
         let answer = client.send(request).await.expect("an answer");
         assert!(answer.status == 200 && answer.complete, "{answer:?}");
         load.requests.fetch_add(1, Ordering::Relaxed);
@@ -71,7 +95,9 @@ async fn http2(load: Arc<Load>, port: std::net::SocketAddr, tls: Option<Tls>) {
 /// A new connection for each request: listeners and handshakes under change.
 async fn newcomers(load: Arc<Load>, port: std::net::SocketAddr, tls: Tls) {
     while load.goes_on() {
-        let mut client = Client::tls(port, &tls, "a.test").await.expect("a handshake");
+        let mut client = Client::tls(port, &tls, "a.test")
+            .await
+            .expect("a handshake");
         assert_eq!(client.get("a.test", "/x").await.status, 200);
         load.requests.fetch_add(1, Ordering::Relaxed);
     }
@@ -79,7 +105,10 @@ async fn newcomers(load: Arc<Load>, port: std::net::SocketAddr, tls: Tls) {
 
 async fn socket(load: Arc<Load>, port: std::net::SocketAddr) {
     let mut wire = Wire::connect(port).await;
-    wire.send("GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    wire.send(
+        "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    )
+    .await;
     assert_eq!(wire.head().await.status(), 101);
     let mut round = 0_u32;
     while load.goes_on() {
@@ -114,19 +143,44 @@ fn gateway(more: &str) -> String {
 }
 
 fn routes(rules: &str) -> String {
-    manifests::route("all", &["a.test"], &format!("[{{backendRefs: [{{name: up, port: 80}}]{}}}{rules}]", manifests::filters(&["v"])))
+    manifests::route(
+        "all",
+        &["a.test"],
+        &format!(
+            "[{{backendRefs: [{{name: up, port: 80}}]{}}}{rules}]",
+            manifests::filters(&["v"])
+        ),
+    )
 }
 
 /// One edit of several kinds in turn; the outcome is the same for clients.
 fn edit(folder: &Path, at: usize, ports: &[Port], certificates: &[Certificate]) {
     let backends = [ports[0].address(), ports[1].address()];
     match at % 6 {
-        0 => write(folder, "routes.yaml", routes(&format!(", {{matches: [{{path: {{value: /edit-{at}}}}}], backendRefs: [{{name: up, port: 80}}]}}"))),
-        1 => write(folder, "filter.yaml", manifests::filter("v", "v.wasm", &format!(", config: {{edit: {at}}}"))),
-        2 => write(folder, "services.yaml", manifests::service("up", &backends[at / 6 % 2..=1])),
+        0 => write(
+            folder,
+            "routes.yaml",
+            routes(&format!(
+                ", {{matches: [{{path: {{value: /edit-{at}}}}}], backendRefs: [{{name: up, port: 80}}]}}"
+            )),
+        ),
+        1 => write(
+            folder,
+            "filter.yaml",
+            manifests::filter("v", "v.wasm", &format!(", config: {{edit: {at}}}")),
+        ),
+        2 => write(
+            folder,
+            "services.yaml",
+            manifests::service("up", &backends[at / 6 % 2..=1]),
+        ),
         3 => write(folder, "secret.yaml", certificates[at / 6 % 2].secret("a")),
         4 => {
-            let more = if at / 6 % 2 == 0 { "  - {name: more, port: 8080, protocol: HTTP}\n" } else { "" };
+            let more = if (at / 6).is_multiple_of(2) {
+                "  - {name: more, port: 8080, protocol: HTTP}\n"
+            } else {
+                ""
+            };
             write(folder, "gateway.yaml", gateway(more));
         }
         // Compiled anew, and swapped in while the old one serves.
@@ -146,13 +200,37 @@ async fn edits_cost_no_request_and_no_socket() {
     ];
     write(folder.path(), "gateway.yaml", gateway(""));
     write(folder.path(), "routes.yaml", routes(""));
-    write(folder.path(), "filter.yaml", manifests::filter("v", "v.wasm", ""));
-    write(folder.path(), "services.yaml", manifests::service("up", &[ports[0].address(), ports[1].address()]));
+    write(
+        folder.path(),
+        "filter.yaml",
+        manifests::filter("v", "v.wasm", ""),
+    );
+    write(
+        folder.path(),
+        "services.yaml",
+        manifests::service("up", &[ports[0].address(), ports[1].address()]),
+    );
     write(folder.path(), "secret.yaml", certificates[0].secret("a"));
     write(folder.path(), "v.wasm", version("first"));
-    let map = format!("80:{},443:{},8080:{}", ports[2].number(), ports[3].number(), ports[4].number());
+    let map = format!(
+        "80:{},443:{},8080:{}",
+        ports[2].number(),
+        ports[3].number(),
+        ports[4].number()
+    );
     let manifests = folder.path().to_str().expect("text");
-    let mut process = Process::serve(TIDEGATE, &["--manifests", manifests, "--port-map", &map, "--workers", "2"]).await;
+    let mut process = Process::serve(
+        TIDEGATE,
+        &[
+            "--manifests",
+            manifests,
+            "--port-map",
+            &map,
+            "--workers",
+            "2",
+        ],
+    )
+    .await;
 
     let (http, https) = (ports[2].address(), ports[3].address());
     let load = Arc::new(Load::default());
@@ -178,22 +256,50 @@ async fn edits_cost_no_request_and_no_socket() {
             ended = running.join_next() => panic!("after edit {at}: {ended:?}"),
         }
     }
-    let generation = async || process.admin("/status").await.json()["generation"].as_u64().unwrap_or_default();
+    let generation = async || {
+        process.admin("/status").await.json()["generation"]
+            .as_u64()
+            .unwrap_or_default()
+    };
     // Edits that come together are brought in together.
-    assert!(generation().await as usize > scale.edits / 6, "the edits have not been brought in");
+    assert!(
+        generation().await as usize > scale.edits / 6,
+        "the edits have not been brought in"
+    );
     write(folder.path(), "v.wasm", version("last"));
-    let last = async || Client::http1(http).await.get("a.test", "/x").await.header("x-version") == "last";
+    let last = async || {
+        Client::http1(http)
+            .await
+            .get("a.test", "/x")
+            .await
+            .header("x-version")
+            == "last"
+    };
     eventually!(last().await, "the last edit is live");
     load.over.store(true, Ordering::Relaxed);
     while let Some(ended) = running.join_next().await {
         ended.expect("no request failed and no socket was dropped");
     }
-    let (requests, pings) = (load.requests.load(Ordering::Relaxed), load.pings.load(Ordering::Relaxed));
-    assert!(requests > scale.clients * 10 && pings > scale.sockets * 10, "{requests} requests, {pings} pings");
+    let (requests, pings) = (
+        load.requests.load(Ordering::Relaxed),
+        load.pings.load(Ordering::Relaxed),
+    );
+    assert!(
+        requests > scale.clients * 10 && pings > scale.sockets * 10,
+        "{requests} requests, {pings} pings"
+    );
     assert!(process.ended().is_none());
     let filters = process.admin("/filters").await.json();
     assert_eq!(filters[0]["state"], "Ready");
-    eventually!(process.admin("/filters").await.json()[0]["contexts"] == 0, "no context is left");
+    eventually!(
+        process.admin("/filters").await.json()[0]["contexts"] == 0,
+        "no context is left"
+    );
     // Old VMs go when their last stream has ended; one remains for each worker.
-    eventually!(process.admin("/filters").await.json()[0]["vms"].as_u64().is_some_and(|vms| vms <= 2), "old VMs are gone");
+    eventually!(
+        process.admin("/filters").await.json()[0]["vms"]
+            .as_u64()
+            .is_some_and(|vms| vms <= 2),
+        "old VMs are gone"
+    );
 }

@@ -31,9 +31,16 @@ const FAILS: &str = r#"
       (call $fail (i32.const 0) @"x-trap-log"))"#;
 
 fn manifest(upstream: SocketAddr, spec: &str) -> String {
-    let (filter, rule) = (manifests::filter("f", "f.wasm", spec), manifests::rule(&manifests::filters(&["f"])));
+    let (filter, rule) = (
+        manifests::filter("f", "f.wasm", spec),
+        manifests::rule(&manifests::filters(&["f"])),
+    );
     let service = manifests::service("up", &[upstream]);
-    format!("{}{service}{filter}{}", manifests::GATEWAY, manifests::route("all", &[], &rule))
+    format!(
+        "{}{service}{filter}{}",
+        manifests::GATEWAY,
+        manifests::route("all", &[], &rule)
+    )
 }
 
 async fn upstream() -> Upstream {
@@ -46,25 +53,43 @@ async fn upstream() -> Upstream {
 }
 
 fn ask(path: &str, fields: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: 4\r\nConnection: close\r\n\r\nbody")
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: 4\r\nConnection: close\r\n\r\nbody"
+    )
 }
 
 #[tokio::test]
 async fn a_filter_that_traps_closes() {
     let upstream = upstream().await;
-    let gateway = Gateway::builder().file("f.wasm", guest(FAILS)).start(&manifest(upstream.address(), "")).await;
+    let gateway = Gateway::builder()
+        .file("f.wasm", guest(FAILS))
+        .start(&manifest(upstream.address(), ""))
+        .await;
     for (request, status) in [
         (ask("/", "X-Trap-Request: 1\r\n"), 503),
         (ask("/", "X-Loop: 1\r\n"), 503),
         (ask("/", "X-Grow: 1\r\n"), 503),
     ] {
         assert_eq!(gateway.send(&request).await.status, status, "{request}");
-        assert_eq!(upstream.count(), 0, "it never reaches the upstream: {request}");
+        assert_eq!(
+            upstream.count(),
+            0,
+            "it never reaches the upstream: {request}"
+        );
     }
-    assert_eq!(gateway.send(ask("/", "X-Trap-Request-Body: 1\r\n")).await.status, 503);
+    assert_eq!(
+        gateway
+            .send(ask("/", "X-Trap-Request-Body: 1\r\n"))
+            .await
+            .status,
+        503
+    );
     assert!(upstream.seen().iter().all(|seen| !seen.complete));
     let answer = gateway.send(ask("/response", "")).await;
-    assert_eq!((answer.status.as_u16(), answer.header("x-trap-response")), (503, ""));
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("x-trap-response")),
+        (503, "")
+    );
     // Too late for another answer: the stream ends broken, perhaps before its head was written.
     let mut client = gateway.connect().await;
     client.send(ask("/response-body", "")).await;
@@ -74,29 +99,65 @@ async fn a_filter_that_traps_closes() {
     }
     // The VM is another one each time, and nobody else has noticed.
     let answer = gateway.send(ask("/", "X-Trap-Log: 1\r\n")).await;
-    assert_eq!((answer.status.as_u16(), answer.header("x-filtered")), (200, "1"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("x-filtered")),
+        (200, "1")
+    );
     let answer = gateway.send(ask("/", "")).await;
-    assert_eq!((answer.status.as_u16(), answer.text(), answer.header("x-filtered")), (200, "up", "1"));
+    assert_eq!(
+        (
+            answer.status.as_u16(),
+            answer.text(),
+            answer.header("x-filtered")
+        ),
+        (200, "up", "1")
+    );
     let stats = gateway.filter("f");
-    eventually!(stats.contexts.load(Ordering::Relaxed) == 0, "no context is left");
+    eventually!(
+        stats.contexts.load(Ordering::Relaxed) == 0,
+        "no context is left"
+    );
     // The memory is no trap of the guest's own.
-    assert_eq!((stats.traps.load(Ordering::Relaxed), stats.deadlines.load(Ordering::Relaxed)), (5, 1));
+    assert_eq!(
+        (
+            stats.traps.load(Ordering::Relaxed),
+            stats.deadlines.load(Ordering::Relaxed)
+        ),
+        (5, 1)
+    );
     assert_eq!(stats.vms.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
 async fn a_filter_that_traps_is_left_out_where_its_policy_says_so() {
     let upstream = upstream().await;
-    let gateway = Gateway::builder().file("f.wasm", guest(FAILS)).start(&manifest(upstream.address(), ", failurePolicy: Open")).await;
-    for field in ["X-Trap-Request: 1\r\n", "X-Loop: 1\r\n", "X-Grow: 1\r\n", "X-Trap-Request-Body: 1\r\n", "X-Trap-Log: 1\r\n"] {
+    let gateway = Gateway::builder()
+        .file("f.wasm", guest(FAILS))
+        .start(&manifest(upstream.address(), ", failurePolicy: Open"))
+        .await;
+    for field in [
+        "X-Trap-Request: 1\r\n",
+        "X-Loop: 1\r\n",
+        "X-Grow: 1\r\n",
+        "X-Trap-Request-Body: 1\r\n",
+        "X-Trap-Log: 1\r\n",
+    ] {
         let answer = gateway.send(ask("/", field)).await;
-        assert_eq!((answer.status.as_u16(), answer.text()), (200, "up"), "{field}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.text()),
+            (200, "up"),
+            "{field}"
+        );
         let seen = upstream.seen().pop().expect("it was sent on");
         assert_eq!(seen.body, "body", "{field}");
     }
     for path in ["/response", "/response-body"] {
         let answer = gateway.send(ask(path, "")).await;
-        assert_eq!((answer.status.as_u16(), answer.text(), answer.complete), (200, "up", true), "{path}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.text(), answer.complete),
+            (200, "up", true),
+            "{path}"
+        );
     }
     eventually!(gateway.contexts("f") == 0, "no context is left");
 }
@@ -105,25 +166,58 @@ async fn a_filter_that_traps_is_left_out_where_its_policy_says_so() {
 async fn policies_differ_by_cause() {
     let upstream = upstream().await;
     let spec = ", failurePolicy: Closed, failurePolicyByCause: {deadline: Open}";
-    let gateway = Gateway::builder().file("f.wasm", guest(FAILS)).start(&manifest(upstream.address(), spec)).await;
+    let gateway = Gateway::builder()
+        .file("f.wasm", guest(FAILS))
+        .start(&manifest(upstream.address(), spec))
+        .await;
     assert_eq!(gateway.send(ask("/", "X-Loop: 1\r\n")).await.status, 200);
-    assert_eq!(gateway.send(ask("/", "X-Trap-Request: 1\r\n")).await.status, 503);
+    assert_eq!(
+        gateway.send(ask("/", "X-Trap-Request: 1\r\n")).await.status,
+        503
+    );
 }
 
 #[tokio::test]
 async fn a_filter_that_is_not_there_closes_opens_or_is_unresolved() {
     let upstream = upstream().await;
     let gateway = Gateway::start(&manifest(upstream.address(), "")).await;
-    assert_eq!(gateway.get("a", "/").await.status, 503, "its file is absent");
-    gateway.write("test.yaml", &manifest(upstream.address(), ", failurePolicy: Open")).await;
+    assert_eq!(
+        gateway.get("a", "/").await.status,
+        503,
+        "its file is absent"
+    );
+    gateway
+        .write(
+            "test.yaml",
+            &manifest(upstream.address(), ", failurePolicy: Open"),
+        )
+        .await;
     assert_eq!(gateway.get("a", "/").await.text(), "up");
-    gateway.write("test.yaml", &manifest(upstream.address(), ", failurePolicyByCause: {load: Open}")).await;
+    gateway
+        .write(
+            "test.yaml",
+            &manifest(upstream.address(), ", failurePolicyByCause: {load: Open}"),
+        )
+        .await;
     assert_eq!(gateway.get("a", "/").await.text(), "up");
-    let absent = manifests::route("all", &[], &manifests::rule(&manifests::filters(&["absent"])));
+    let absent = manifests::route(
+        "all",
+        &[],
+        &manifests::rule(&manifests::filters(&["absent"])),
+    );
     let service = manifests::service("up", &[upstream.address()]);
-    gateway.write("test.yaml", &format!("{}{service}{absent}", manifests::GATEWAY)).await;
+    gateway
+        .write(
+            "test.yaml",
+            &format!("{}{service}{absent}", manifests::GATEWAY),
+        )
+        .await;
     let before = upstream.count();
-    assert_eq!(gateway.get("a", "/").await.status, 500, "a reference that leads nowhere is never skipped");
+    assert_eq!(
+        gateway.get("a", "/").await.status,
+        500,
+        "a reference that leads nowhere is never skipped"
+    );
     assert_eq!(upstream.count(), before);
 }
 
@@ -144,16 +238,40 @@ async fn a_bad_new_version_leaves_the_good_one_in_place() {
             .file("garbage.wasm", "garbage")
     };
     let at = upstream.address();
-    let gateway = files(Gateway::builder()).start(&manifest(at, ", config: bad")).await;
-    assert_eq!(gateway.get("a", "/").await.status, 503, "no version was ever good");
+    let gateway = files(Gateway::builder())
+        .start(&manifest(at, ", config: bad"))
+        .await;
+    assert_eq!(
+        gateway.get("a", "/").await.status,
+        503,
+        "no version was ever good"
+    );
     let version = async || gateway.get("a", "/").await.header("x-version").to_owned();
-    gateway.write("test.yaml", &manifest(at, ", config: good")).await;
+    gateway
+        .write("test.yaml", &manifest(at, ", config: good"))
+        .await;
     assert_eq!(version().await, "one");
-    gateway.write("test.yaml", &manifest(at, ", config: bad")).await;
-    assert_eq!(version().await, "one", "the last good configuration goes on");
-    gateway.write("test.yaml", &manifest(at, ", config: good").replace("f.wasm", "garbage.wasm")).await;
+    gateway
+        .write("test.yaml", &manifest(at, ", config: bad"))
+        .await;
+    assert_eq!(
+        version().await,
+        "one",
+        "the last good configuration goes on"
+    );
+    gateway
+        .write(
+            "test.yaml",
+            &manifest(at, ", config: good").replace("f.wasm", "garbage.wasm"),
+        )
+        .await;
     assert_eq!(version().await, "one", "the last good module goes on");
-    gateway.write("test.yaml", &manifest(at, ", config: good").replace("f.wasm", "two.wasm")).await;
+    gateway
+        .write(
+            "test.yaml",
+            &manifest(at, ", config: good").replace("f.wasm", "two.wasm"),
+        )
+        .await;
     assert_eq!(version().await, "two");
 }
 
@@ -162,11 +280,21 @@ async fn a_bad_new_version_leaves_the_good_one_in_place() {
 async fn a_trap_costs_the_streams_of_its_vm_and_no_others() {
     let listener = tidegate_testing::Listener::bind().await;
     let other = Upstream::named("other").await;
-    let (service, second) = (manifests::service("other", &[other.address()]), manifests::filter("g", "f.wasm", ", vm: {isolation: Dedicated}"));
-    let route = manifests::route("other", &["other.test"], "[{filters: [{type: ExtensionRef, extensionRef: {group: tidegate.dev, kind: Filter, name: g}}], backendRefs: [{name: other, port: 80}]}]");
+    let (service, second) = (
+        manifests::service("other", &[other.address()]),
+        manifests::filter("g", "f.wasm", ", vm: {isolation: Dedicated}"),
+    );
+    let route = manifests::route(
+        "other",
+        &["other.test"],
+        "[{filters: [{type: ExtensionRef, extensionRef: {group: tidegate.dev, kind: Filter, name: g}}], backendRefs: [{name: other, port: 80}]}]",
+    );
     let gateway = Gateway::builder()
         .file("f.wasm", guest(FAILS))
-        .start(&format!("{}{service}{second}{route}", manifest(listener.address(), "")))
+        .start(&format!(
+            "{}{service}{second}{route}",
+            manifest(listener.address(), "")
+        ))
         .await;
     let mut waiting = gateway.connect().await;
     waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -174,9 +302,19 @@ async fn a_trap_costs_the_streams_of_its_vm_and_no_others() {
     upstream.head().await;
     let trapped = gateway.send(ask("/", "X-Trap-Request: 1\r\n")).await;
     assert_eq!(trapped.status, 503);
-    assert_eq!(waiting.answer().await.status, 503, "its filter can no longer see the response");
+    assert_eq!(
+        waiting.answer().await.status,
+        503,
+        "its filter can no longer see the response"
+    );
     let stats = gateway.filter("f");
-    assert_eq!((stats.traps.load(Ordering::Relaxed), stats.collateral.load(Ordering::Relaxed)), (1, 1));
+    assert_eq!(
+        (
+            stats.traps.load(Ordering::Relaxed),
+            stats.collateral.load(Ordering::Relaxed)
+        ),
+        (1, 1)
+    );
     let answer = gateway.get("other.test", "/").await;
     assert_eq!((answer.text(), answer.header("x-filtered")), ("other", "1"));
     assert_eq!(gateway.filter("g").collateral.load(Ordering::Relaxed), 0);
@@ -186,16 +324,40 @@ async fn a_trap_costs_the_streams_of_its_vm_and_no_others() {
 #[tokio::test]
 async fn neighbours_are_answered_while_a_filter_traps_again_and_again() {
     let upstream = upstream().await;
-    let (filter, rule) = (manifests::filter("f", "f.wasm", ""), manifests::rule(&manifests::filters(&["f"])));
+    let (filter, rule) = (
+        manifests::filter("f", "f.wasm", ""),
+        manifests::rule(&manifests::filters(&["f"])),
+    );
     let service = manifests::service("up", &[upstream.address()]);
     let plain = manifests::route("plain", &["plain.test"], &manifests::rule(""));
-    let manifest = format!("{}{service}{filter}{plain}{}", manifests::GATEWAY, manifests::route("all", &["a"], &rule));
-    let gateway = Gateway::builder().file("f.wasm", guest(FAILS)).start(&manifest).await;
+    let manifest = format!(
+        "{}{service}{filter}{plain}{}",
+        manifests::GATEWAY,
+        manifests::route("all", &["a"], &rule)
+    );
+    let gateway = Gateway::builder()
+        .file("f.wasm", guest(FAILS))
+        .start(&manifest)
+        .await;
     for at in 0..40 {
-        let request = ask("/", if at % 2 == 0 { "X-Trap-Request: 1\r\n" } else { "X-Loop: 1\r\n" });
+        let request = ask(
+            "/",
+            if at % 2 == 0 {
+                "X-Trap-Request: 1\r\n"
+            } else {
+                "X-Loop: 1\r\n"
+            },
+        );
         let (failed, fine) = tokio::join!(gateway.send(&request), gateway.get("plain.test", "/"));
-        assert_eq!((failed.status.as_u16(), fine.status.as_u16()), (503, 200), "{at}");
+        assert_eq!(
+            (failed.status.as_u16(), fine.status.as_u16()),
+            (503, 200),
+            "{at}"
+        );
     }
     let answer = gateway.send(ask("/", "")).await;
-    assert_eq!((answer.status.as_u16(), answer.header("x-filtered")), (200, "1"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("x-filtered")),
+        (200, "1")
+    );
 }

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use http::Method;
-use tidegate_testing::{Client, Gateway, Listener, Recorder, Reply, Upstream, empty, eventually, guest, manifests};
+use tidegate_testing::{
+    Client, Gateway, Listener, Recorder, Reply, Upstream, empty, eventually, guest, manifests,
+};
 
 const ALWAYS: &str = "(param i32 i32 i32) (result i32)";
 
@@ -21,18 +23,32 @@ fn marker(name: &str) -> Vec<u8> {
 
 /// Everything to `up`, past filters whose modules are `<name>.wasm`; `spec` is more of their spec.
 fn through(upstream: std::net::SocketAddr, names: &[&str], spec: &str) -> String {
-    let filters: String = names.iter().map(|name| manifests::filter(name, &format!("{name}.wasm"), spec)).collect();
+    let filters: String = names
+        .iter()
+        .map(|name| manifests::filter(name, &format!("{name}.wasm"), spec))
+        .collect();
     let rule = manifests::rule(&manifests::filters(names));
     let service = manifests::service("up", &[upstream]);
-    format!("{}{service}{filters}{}", manifests::GATEWAY, manifests::route("all", &[], &rule))
+    format!(
+        "{}{service}{filters}{}",
+        manifests::GATEWAY,
+        manifests::route("all", &[], &rule)
+    )
 }
 
 async fn one(upstream: std::net::SocketAddr, wat: &str, spec: &str) -> Gateway {
-    Gateway::builder().file("f.wasm", guest(wat)).start(&through(upstream, &["f"], spec)).await
+    Gateway::builder()
+        .file("f.wasm", guest(wat))
+        .start(&through(upstream, &["f"], spec))
+        .await
 }
 
 fn all<'a>(headers: &'a http::HeaderMap, name: &str) -> Vec<&'a str> {
-    headers.get_all(name).iter().map(|value| value.to_str().expect("text")).collect()
+    headers
+        .get_all(name)
+        .iter()
+        .map(|value| value.to_str().expect("text"))
+        .collect()
 }
 
 #[tokio::test]
@@ -42,95 +58,22 @@ async fn requests_pass_in_order_and_responses_in_reverse() {
     for name in ["a", "b", "c"] {
         builder = builder.file(&format!("{name}.wasm"), marker(name));
     }
-    let gateway = builder.start(&through(upstream.address(), &["a", "b", "c"], "")).await;
+    let gateway = builder
+        .start(&through(upstream.address(), &["a", "b", "c"], ""))
+        .await;
     let answer = gateway.get("a.test", "/").await;
     assert_eq!(answer.text(), "up");
     assert_eq!(all(&upstream.only().headers, "x-order"), ["a", "b", "c"]);
     assert_eq!(all(&answer.headers, "x-order"), ["c", "b", "a"]);
     // A local reply passes the filters that have seen the request, and nobody else sees anything.
-    let answer = gateway.send("GET / HTTP/1.1\r\nHost: a\r\nX-Answer-B: 1\r\nConnection: close\r\n\r\n").await;
+    let answer = gateway
+        .send("GET / HTTP/1.1\r\nHost: a\r\nX-Answer-B: 1\r\nConnection: close\r\n\r\n")
+        .await;
     assert_eq!((answer.status.as_u16(), answer.text()), (418, "I am b"));
     assert_eq!(all(&answer.headers, "x-order"), ["b", "a"]);
     assert_eq!(upstream.count(), 1);
     for name in ["a", "b", "c"] {
         eventually!(gateway.contexts(name) == 0, "{name} has no context left");
-    }
-}
-
-/// Holds the request back to its end, and replaces it.
-const WHOLE_REQUEST: &str = r#"
-    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-      (drop (call $remove (i32.const 0) @"content-length")) (i32.const 0))
-    (func (export "proxy_on_request_body") (param $id i32) (param $size i32) (param $end i32) (result i32)
-      (if (i32.eqz (local.get $end)) (then (return (i32.const 1))))
-      (drop (call $write (i32.const 0) (i32.const 0) (local.get $size) @"changed"))
-      (i32.const 0))"#;
-
-#[tokio::test]
-async fn a_request_body_is_held_back_and_changed() {
-    let upstream = Upstream::start(|seen| Reply::text(seen.body.clone())).await;
-    let gateway = one(upstream.address(), WHOLE_REQUEST, "").await;
-    let mut wire = gateway.connect().await;
-    for request in [
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde",
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n",
-    ] {
-        wire.send(request).await;
-        assert_eq!(wire.answer().await.text(), "changed", "{request}");
-    }
-    let mut client = Client::http2(gateway.http()).await;
-    let request = client.request(Method::POST, "a.test", "/").body(tidegate_testing::full("xyz")).expect("a request");
-    assert_eq!(client.send(request).await.expect("an answer").text(), "changed");
-}
-
-#[tokio::test]
-async fn a_body_beyond_what_a_filter_may_hold_back_is_413() {
-    let upstream = Upstream::named("up").await;
-    let gateway = one(upstream.address(), WHOLE_REQUEST, ", limits: {bufferedBody: 1Ki}").await;
-    for (length, status) in [(1 << 10, 200), (10 << 10, 413)] {
-        let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length));
-        assert_eq!(gateway.send(request).await.status, status);
-    }
-    let complete = upstream.seen().into_iter().filter(|seen| seen.complete).count();
-    assert_eq!(complete, 1, "the upstream never takes the cut one for a whole one");
-    eventually!(gateway.contexts("f") == 0, "no context is left");
-}
-
-#[tokio::test]
-async fn a_response_body_is_held_back_and_changed_and_bounded() {
-    let upstream = Upstream::start(|seen| Reply::status(200).piece("ab").piece("x".repeat(seen.target().len()))).await;
-    let gateway = one(
-        upstream.address(),
-        r#"(func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
-             (drop (call $remove (i32.const 2) @"content-length")) (i32.const 0))
-           (func (export "proxy_on_response_body") (param $id i32) (param $size i32) (param $end i32) (result i32)
-             (if (i32.eqz (local.get $end)) (then (return (i32.const 1))))
-             (drop (call $write (i32.const 1) (i32.const 0) (local.get $size) @"changed"))
-             (i32.const 0))"#,
-        ", limits: {bufferedBody: 1Ki}",
-    )
-    .await;
-    let answer = gateway.get("a", "/").await;
-    assert_eq!((answer.text(), answer.complete), ("changed", true));
-    let answer = gateway.get("a", &format!("/{}", "x".repeat(4 << 10))).await;
-    assert!(!answer.complete || answer.status == 500, "{answer:?}");
-    eventually!(gateway.contexts("f") == 0, "no context is left");
-}
-
-#[tokio::test]
-async fn a_body_passes_piece_by_piece_where_no_filter_holds_it_back() {
-    let listener = Listener::bind().await;
-    let wat = r#"(func (export "proxy_on_response_body") (param i32 i32 i32) (result i32) (i32.const 0))"#;
-    let gateway = one(listener.address(), wat, "").await;
-    let mut client = gateway.connect().await;
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    let mut upstream = listener.accept().await;
-    upstream.head().await;
-    upstream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
-    client.head().await;
-    for piece in ["one", "two"] {
-        upstream.send(format!("3\r\n{piece}\r\n")).await;
-        assert_eq!(client.chunk().await, piece);
     }
 }
 
@@ -150,29 +93,49 @@ const ASKS: &str = r#"
 
 fn asks(upstream: std::net::SocketAddr, authz: std::net::SocketAddr) -> String {
     let clusters = ", clusters: [{name: authz, backendRef: {name: authz, port: 80}}]";
-    format!("{}{}", through(upstream, &["f"], clusters), manifests::service("authz", &[authz]))
+    format!(
+        "{}{}",
+        through(upstream, &["f"], clusters),
+        manifests::service("authz", &[authz])
+    )
 }
 
 #[tokio::test]
 async fn a_request_waits_for_a_call_of_its_filter() {
     let (upstream, authz) = (Upstream::named("up").await, Listener::bind().await);
-    let gateway = Gateway::builder().file("f.wasm", guest(ASKS)).start(&asks(upstream.address(), authz.address())).await;
+    let gateway = Gateway::builder()
+        .file("f.wasm", guest(ASKS))
+        .start(&asks(upstream.address(), authz.address()))
+        .await;
     let mut client = gateway.connect().await;
     let post = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
     client.send(post).await;
     let mut asked = authz.accept().await;
     let head = asked.head().await;
-    assert_eq!((head.line.as_str(), head.field("host")), ("GET / HTTP/1.1", "asked.test"));
+    assert_eq!(
+        (head.line.as_str(), head.field("host")),
+        ("GET / HTTP/1.1", "asked.test")
+    );
     assert_eq!(upstream.count(), 0, "nothing goes on before the answer");
-    asked.send("HTTP/1.1 200 OK\r\nX-Allow: 1\r\nContent-Length: 0\r\n\r\n").await;
+    asked
+        .send("HTTP/1.1 200 OK\r\nX-Allow: 1\r\nContent-Length: 0\r\n\r\n")
+        .await;
     assert_eq!(client.answer().await.text(), "up");
     let seen = upstream.only();
-    assert_eq!((seen.header("x-user"), &seen.body[..]), ("alice", &b"body"[..]));
+    assert_eq!(
+        (seen.header("x-user"), &seen.body[..]),
+        ("alice", &b"body"[..])
+    );
     client.send(post).await;
     asked.head().await;
-    asked.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    asked
+        .send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        .await;
     let answer = client.answer().await;
-    assert_eq!((answer.status.as_u16(), answer.text()), (403, "not allowed"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.text()),
+        (403, "not allowed")
+    );
     // Broken off, and never answered: the filter hears of both.
     client.send(post).await;
     asked.head().await;
@@ -188,21 +151,31 @@ async fn a_request_waits_for_a_call_of_its_filter() {
 #[tokio::test]
 async fn an_answer_for_a_client_that_has_gone_hurts_nobody() {
     let (upstream, authz) = (Upstream::named("up").await, Listener::bind().await);
-    let gateway = Gateway::builder().file("f.wasm", guest(ASKS)).start(&asks(upstream.address(), authz.address())).await;
+    let gateway = Gateway::builder()
+        .file("f.wasm", guest(ASKS))
+        .start(&asks(upstream.address(), authz.address()))
+        .await;
     let mut client = gateway.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let mut asked = authz.accept().await;
     asked.head().await;
     client.reset();
-    eventually!(gateway.contexts("f") == 0, "the context ends with its client");
+    eventually!(
+        gateway.contexts("f") == 0,
+        "the context ends with its client"
+    );
     // Nobody may be there any more to hear it.
-    let _ = asked.try_send("HTTP/1.1 200 OK\r\nX-Allow: 1\r\nContent-Length: 0\r\n\r\n").await;
+    let _ = asked
+        .try_send("HTTP/1.1 200 OK\r\nX-Allow: 1\r\nContent-Length: 0\r\n\r\n")
+        .await;
     drop(asked);
     let mut client = gateway.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let mut asked = authz.accept().await;
     asked.head().await;
-    asked.send("HTTP/1.1 200 OK\r\nX-Allow: 1\r\nContent-Length: 0\r\n\r\n").await;
+    asked
+        .send("HTTP/1.1 200 OK\r\nX-Allow: 1\r\nContent-Length: 0\r\n\r\n")
+        .await;
     assert_eq!(client.answer().await.text(), "up");
     assert_eq!(gateway.filter("f").traps.load(Ordering::Relaxed), 0);
 }
@@ -222,7 +195,11 @@ async fn ticks_and_shared_data_reach_requests() {
     )
     .await;
     eventually!(
-        gateway.get("a", "/").await.status == 200 && upstream.seen().last().is_some_and(|seen| seen.header("x-ticked") == "yes"),
+        gateway.get("a", "/").await.status == 200
+            && upstream
+                .seen()
+                .last()
+                .is_some_and(|seen| seen.header("x-ticked") == "yes"),
         "a request sees what a tick has written"
     );
 }
@@ -247,10 +224,16 @@ async fn a_stream_ends_once_however_it_ends() {
         _ => Reply::text("up"),
     })
     .await;
-    let manifest = through(upstream.address(), &["f"], "").replace("]}]\n", "], timeouts: {request: 300ms}}]\n");
+    let manifest = through(upstream.address(), &["f"], "")
+        .replace("]}]\n", "], timeouts: {request: 300ms}}]\n");
     assert!(manifest.contains("300ms"), "{manifest}");
-    let gateway = Gateway::builder().file("f.wasm", guest(COUNTS)).start(&manifest).await;
-    let ask = |path: &str, field: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n{field}Connection: close\r\n\r\n");
+    let gateway = Gateway::builder()
+        .file("f.wasm", guest(COUNTS))
+        .start(&manifest)
+        .await;
+    let ask = |path: &str, field: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: a\r\n{field}Connection: close\r\n\r\n")
+    };
     for (request, status) in [
         (ask("/", ""), 200),
         (ask("/", "X-Answer: 1\r\n"), 418),
@@ -267,7 +250,11 @@ async fn a_stream_ends_once_however_it_ends() {
     gone.reset();
     let mut client = Client::http2(gateway.http()).await;
     assert_eq!(client.get("a.test", "/").await.status, 200);
-    let request = client.request(Method::GET, "a.test", "/").header("x-answer", "1").body(empty()).expect("a request");
+    let request = client
+        .request(Method::GET, "a.test", "/")
+        .header("x-answer", "1")
+        .body(empty())
+        .expect("a request");
     assert_eq!(client.send(request).await.expect("an answer").status, 418);
     eventually!(gateway.contexts("f") == 0, "no context is left");
     assert_eq!(gateway.filter("f").streams.load(Ordering::Relaxed), 8);
@@ -280,10 +267,33 @@ async fn a_stream_ends_once_however_it_ends() {
 async fn whatever_a_filter_writes_the_upstream_sees_a_canonical_request() {
     let recorder = Recorder::start().await;
     for (name, value) in [
-        ("content-length", "99"), ("content-length", "x"), ("transfer-encoding", "chunked"), ("transfer-encoding", "gzip"), ("connection", "close, host"),
-        ("upgrade", "h2c"), ("expect", "100-continue"), ("host", "a@b"), ("te", "gzip"), ("x", "a\\0d\\0ab: c"), ("x y", "z"), ("x\\0d\\0ay", "z"), ("", "z"),
-        (":path", "no-slash"), (":path", "/a b"), (":path", "/a\\0d\\0aX: y"), (":path", ""), (":path", "//evil.test/"), (":method", "G T"), (":method", ""),
-        (":method", "CONNECT"), (":authority", "a@b"), (":authority", ""), (":authority", "a b"), (":scheme", "gopher"), (":status", "200"), (":odd", "1"),
+        ("content-length", "99"),
+        ("content-length", "x"),
+        ("transfer-encoding", "chunked"),
+        ("transfer-encoding", "gzip"),
+        ("connection", "close, host"),
+        ("upgrade", "h2c"),
+        ("expect", "100-continue"),
+        ("host", "a@b"),
+        ("te", "gzip"),
+        ("x", "a\\0d\\0ab: c"),
+        ("x y", "z"),
+        ("x\\0d\\0ay", "z"),
+        ("", "z"),
+        (":path", "no-slash"),
+        (":path", "/a b"),
+        (":path", "/a\\0d\\0aX: y"),
+        (":path", ""),
+        (":path", "//evil.test/"),
+        (":method", "G T"),
+        (":method", ""),
+        (":method", "CONNECT"),
+        (":authority", "a@b"),
+        (":authority", ""),
+        (":authority", "a b"),
+        (":scheme", "gopher"),
+        (":status", "200"),
+        (":odd", "1"),
     ] {
         // The text goes into a WAT string as it stands.
         let text = |text: &str| text.replace("\\0d", "\r").replace("\\0a", "\n");
@@ -294,14 +304,26 @@ async fn whatever_a_filter_writes_the_upstream_sees_a_canonical_request() {
             text(value)
         );
         let gateway = one(recorder.address(), &wat, "").await;
-        for request in ["GET /x HTTP/1.1\r\nHost: a\r\n\r\n", "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"] {
+        for request in [
+            "GET /x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
+        ] {
             let mut wire = gateway.connect().await;
             wire.send(request).await;
             let answer = wire.answer().await;
             let records = recorder.take();
-            assert!(records.violations.is_empty() && records.unfinished.is_empty(), "{name:?}: {value:?}: {records:?}");
-            assert!(records.requests.len() <= 1, "{name:?}: {value:?}: {records:?}");
-            assert!(records.requests.len() == 1 || answer.status.is_server_error(), "{name:?}: {value:?}: {answer:?}");
+            assert!(
+                records.violations.is_empty() && records.unfinished.is_empty(),
+                "{name:?}: {value:?}: {records:?}"
+            );
+            assert!(
+                records.requests.len() <= 1,
+                "{name:?}: {value:?}: {records:?}"
+            );
+            assert!(
+                records.requests.len() == 1 || answer.status.is_server_error(),
+                "{name:?}: {value:?}: {answer:?}"
+            );
         }
     }
 }
@@ -309,14 +331,26 @@ async fn whatever_a_filter_writes_the_upstream_sees_a_canonical_request() {
 #[tokio::test]
 async fn an_upgrade_passes_filters() {
     let listener = Listener::bind().await;
-    let gateway = Gateway::builder().file("a.wasm", marker("a")).start(&through(listener.address(), &["a"], "")).await;
+    let gateway = Gateway::builder()
+        .file("a.wasm", marker("a"))
+        .start(&through(listener.address(), &["a"], ""))
+        .await;
     let mut client = gateway.connect().await;
-    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    client
+        .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        .await;
     let mut upstream = listener.accept().await;
     assert_eq!(upstream.head().await.field("x-order"), "a");
-    upstream.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    upstream
+        .send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        )
+        .await;
     let head = client.head().await;
-    assert_eq!((head.status(), head.field("x-order"), head.field("upgrade")), (101, "a", "websocket"));
+    assert_eq!(
+        (head.status(), head.field("x-order"), head.field("upgrade")),
+        (101, "a", "websocket")
+    );
     client.send("ping").await;
     assert_eq!(upstream.exact(4).await, "ping");
 }

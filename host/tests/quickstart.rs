@@ -18,13 +18,21 @@ struct Quickstart {
 impl Quickstart {
     async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let (http, https, shop, blog) = (Port::reserve(), Port::reserve(), Port::reserve(), Port::reserve());
+        let (http, https, shop, blog) = (
+            Port::reserve(),
+            Port::reserve(),
+            Port::reserve(),
+            Port::reserve(),
+        );
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/quickstart/manifests");
         for entry in std::fs::read_dir(source).expect("the manifests") {
             let path = entry.expect("an entry").path();
             let text = std::fs::read_to_string(&path).expect("text");
-            let text = text.replace("port: 3001", &format!("port: {}", shop.number())).replace("port: 3002", &format!("port: {}", blog.number()));
-            std::fs::write(folder.path().join(path.file_name().expect("a name")), text).expect("written");
+            let text = text
+                .replace("port: 3001", &format!("port: {}", shop.number()))
+                .replace("port: 3002", &format!("port: {}", blog.number()));
+            std::fs::write(folder.path().join(path.file_name().expect("a name")), text)
+                .expect("written");
         }
         let backends = [
             Process::echo(TIDEGATE, shop.address(), "shop").await,
@@ -33,9 +41,24 @@ impl Quickstart {
         let map = format!("8080:{},8443:{}", http.number(), https.number());
         let (http_port, https_port) = (http.number().to_string(), https.number().to_string());
         let manifests = folder.path().to_str().expect("text").to_owned();
-        let arguments = ["--manifests", &manifests, "--port-map", &map, "--http-port", &http_port, "--https-port", &https_port];
+        let arguments = [
+            "--manifests",
+            &manifests,
+            "--port-map",
+            &map,
+            "--http-port",
+            &http_port,
+            "--https-port",
+            &https_port,
+        ];
         let gateway = Process::serve(TIDEGATE, &arguments).await;
-        Self { folder, http, https, gateway, _backends: backends }
+        Self {
+            folder,
+            http,
+            https,
+            gateway,
+            _backends: backends,
+        }
     }
 
     async fn get(&self, host: &str, path: &str, fields: &str) -> Answer {
@@ -44,7 +67,10 @@ impl Quickstart {
 
     async fn send(&self, method: &str, host: &str, path: &str, fields: &str) -> Answer {
         let mut wire = Wire::connect(self.http.address()).await;
-        wire.send(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: close\r\n\r\n")).await;
+        wire.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: close\r\n\r\n"
+        ))
+        .await;
         wire.answer().await
     }
 
@@ -69,28 +95,52 @@ async fn the_lines_of_the_readme_do_what_it_says() {
     let quickstart = Quickstart::start().await;
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let readme = std::fs::read_to_string(readme).expect("the README");
-    let code = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let code = |cell: &str| {
+        cell.split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let rows: Vec<_> = readme
         .lines()
-        .filter_map(|line| match line.split('|').map(code).collect::<Vec<_>>().as_slice() {
-            [_, _, command, expected, ..] if command.first().is_some_and(|command| command.contains("curl")) => {
-                Some((command[0].clone(), expected.clone()))
-            }
-            _ => None,
-        })
+        .filter_map(
+            |line| match line.split('|').map(code).collect::<Vec<_>>().as_slice() {
+                [_, _, command, expected, ..]
+                    if command
+                        .first()
+                        .is_some_and(|command| command.contains("curl")) =>
+                {
+                    Some((command[0].clone(), expected.clone()))
+                }
+                _ => None,
+            },
+        )
         .collect();
     assert!(rows.len() >= 8, "{rows:?}");
     for (command, expected) in rows {
         let command = command
-            .replace("127.0.0.1:9901", &quickstart.gateway.admin_address().to_string())
+            .replace(
+                "127.0.0.1:9901",
+                &quickstart.gateway.admin_address().to_string(),
+            )
             .replace(":8080", &format!(":{}", quickstart.http.number()))
             .replace(":8443", &format!(":{}", quickstart.https.number()));
-        let output = std::process::Command::new("sh").args(["-c", &command]).output().expect("a shell with curl");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &command])
+            .output()
+            .expect("a shell with curl");
         let squeeze = |text: &str| text.split_whitespace().collect::<String>();
         let printed = squeeze(&String::from_utf8_lossy(&output.stdout));
-        assert!(output.status.success() && !printed.is_empty(), "{command}: {output:?}");
+        assert!(
+            output.status.success() && !printed.is_empty(),
+            "{command}: {output:?}"
+        );
         for expected in expected {
-            assert!(printed.contains(&squeeze(expected.trim_end_matches('…'))), "{command}: no {expected} in {output:?}");
+            assert!(
+                printed.contains(&squeeze(expected.trim_end_matches('…'))),
+                "{command}: no {expected} in {output:?}"
+            );
         }
     }
 }
@@ -99,17 +149,39 @@ async fn the_lines_of_the_readme_do_what_it_says() {
 async fn everything_that_the_manifests_promise() {
     let quickstart = Quickstart::start().await;
     let answer = quickstart.get(SHOP, "/", "").await;
-    assert_eq!((answer.status.as_u16(), answer.header("x-backend")), (200, "shop"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("x-backend")),
+        (200, "shop")
+    );
     assert_eq!(answer.json()["host"], SHOP);
 
     let answer = quickstart.get(SHOP, "/admin", "").await;
     assert_eq!(answer.status, 401);
-    assert!(answer.header("www-authenticate").contains("staff"), "{answer:?}");
-    assert_eq!(quickstart.get(SHOP, "/admin", "Authorization: Basic YWxpY2U6bm8=\r\n").await.status, 401);
+    assert!(
+        answer.header("www-authenticate").contains("staff"),
+        "{answer:?}"
+    );
+    assert_eq!(
+        quickstart
+            .get(SHOP, "/admin", "Authorization: Basic YWxpY2U6bm8=\r\n")
+            .await
+            .status,
+        401
+    );
     let answer = quickstart.get(SHOP, "/admin", ALICE).await;
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.json()["headers"]["x-user"], serde_json::json!(["alice"]));
-    assert_eq!(quickstart.get(SHOP, "//admin/", "X-User: root\r\n").await.status, 401, "another spelling is the same path");
+    assert_eq!(
+        answer.json()["headers"]["x-user"],
+        serde_json::json!(["alice"])
+    );
+    assert_eq!(
+        quickstart
+            .get(SHOP, "//admin/", "X-User: root\r\n")
+            .await
+            .status,
+        401,
+        "another spelling is the same path"
+    );
 
     for _ in 0..3 {
         assert_eq!(quickstart.get(SHOP, "/api", "").await.status, 200);
@@ -122,7 +194,10 @@ async fn everything_that_the_manifests_promise() {
     let answer = quickstart.get(SHOP, "/old/a?b=c", "").await;
     assert_eq!(answer.json()["path"], "/new/a?b=c");
 
-    assert_eq!(quickstart.get("other.example.com", "/", "").await.status, 404);
+    assert_eq!(
+        quickstart.get("other.example.com", "/", "").await.status,
+        404
+    );
 }
 
 #[tokio::test]
@@ -131,13 +206,37 @@ async fn the_ingress_answers_a_preflight() {
     let preflight = "Origin: https://shop.example.com\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type\r\n";
     let answer = quickstart.send("OPTIONS", BLOG, "/", preflight).await;
     assert!(answer.status.is_success(), "{answer:?}");
-    assert_eq!(answer.header("access-control-allow-origin"), "https://shop.example.com");
-    assert!(answer.header("access-control-allow-methods").contains("POST"), "{answer:?}");
-    let answer = quickstart.send("OPTIONS", BLOG, "/", &preflight.replace("shop.example", "evil.example")).await;
-    assert_eq!(answer.header("access-control-allow-origin"), "", "{answer:?}");
-    let answer = quickstart.get(BLOG, "/old/post", "Origin: https://shop.example.com\r\n").await;
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        "https://shop.example.com"
+    );
+    assert!(
+        answer
+            .header("access-control-allow-methods")
+            .contains("POST"),
+        "{answer:?}"
+    );
+    let answer = quickstart
+        .send(
+            "OPTIONS",
+            BLOG,
+            "/",
+            &preflight.replace("shop.example", "evil.example"),
+        )
+        .await;
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        "",
+        "{answer:?}"
+    );
+    let answer = quickstart
+        .get(BLOG, "/old/post", "Origin: https://shop.example.com\r\n")
+        .await;
     assert_eq!(answer.header("x-backend"), "blog");
-    assert_eq!(answer.header("access-control-allow-origin"), "https://shop.example.com");
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        "https://shop.example.com"
+    );
     assert_eq!(answer.json()["path"], "/new/post");
 }
 
@@ -146,10 +245,18 @@ async fn both_hosts_are_served_over_tls() {
     let quickstart = Quickstart::start().await;
     let tls = Tls::trusting_anybody(&["h2", "http/1.1"]);
     for (host, backend) in [(SHOP, "shop"), (BLOG, "blog")] {
-        let mut client = Client::tls(quickstart.https.address(), &tls, host).await.expect("a handshake");
+        let mut client = Client::tls(quickstart.https.address(), &tls, host)
+            .await
+            .expect("a handshake");
         let answer = client.get(host, "/").await;
-        assert_eq!((answer.version, answer.header("x-backend")), (http::Version::HTTP_2, backend));
-        assert_eq!(answer.json()["headers"]["x-forwarded-proto"], serde_json::json!(["https"]));
+        assert_eq!(
+            (answer.version, answer.header("x-backend")),
+            (http::Version::HTTP_2, backend)
+        );
+        assert_eq!(
+            answer.json()["headers"]["x-forwarded-proto"],
+            serde_json::json!(["https"])
+        );
     }
 }
 
@@ -157,18 +264,37 @@ async fn both_hosts_are_served_over_tls() {
 async fn an_edit_is_live_without_a_restart() {
     let quickstart = Quickstart::start().await;
     quickstart.edit("filters.yaml", "path: /new/$1", "path: /newer/$1");
-    eventually!(quickstart.get(SHOP, "/old/a", "").await.json()["path"] == "/newer/a", "the filter's configuration is live");
-    quickstart.edit("gateway.yaml", "path: {value: /admin}", "path: {value: /staff}");
-    eventually!(quickstart.get(SHOP, "/staff", "").await.status == 401, "the route is live");
+    eventually!(
+        quickstart.get(SHOP, "/old/a", "").await.json()["path"] == "/newer/a",
+        "the filter's configuration is live"
+    );
+    quickstart.edit(
+        "gateway.yaml",
+        "path: {value: /admin}",
+        "path: {value: /staff}",
+    );
+    eventually!(
+        quickstart.get(SHOP, "/staff", "").await.status == 401,
+        "the route is live"
+    );
     assert_eq!(quickstart.get(SHOP, "/admin", "").await.status, 200);
     // A password file is read through its Secret; bob / builder, SHA-1 as htpasswd -s writes it.
-    quickstart.edit("filters.yaml", "  auth: |\n", "  auth: |\n    bob:{SHA}9SMYoF5RilWWASry7TjeaKwmpGg=\n");
+    quickstart.edit(
+        "filters.yaml",
+        "  auth: |\n",
+        "  auth: |\n    bob:{SHA}9SMYoF5RilWWASry7TjeaKwmpGg=\n",
+    );
     let bob = "Authorization: Basic Ym9iOmJ1aWxkZXI=\r\n";
-    eventually!(quickstart.get(SHOP, "/staff", bob).await.status == 200, "the Secret is live");
+    eventually!(
+        quickstart.get(SHOP, "/staff", bob).await.status == 200,
+        "the Secret is live"
+    );
     // A file that cannot be read leaves what it held before, and says so.
     quickstart.edit("gateway.yaml", "kind: HTTPRoute", "kind: [");
     eventually!(
-        quickstart.gateway.admin("/status").await.json()["errors"].as_array().is_some_and(|errors| !errors.is_empty()),
+        quickstart.gateway.admin("/status").await.json()["errors"]
+            .as_array()
+            .is_some_and(|errors| !errors.is_empty()),
         "the error is reported"
     );
     assert_eq!(quickstart.get(SHOP, "/staff", ALICE).await.status, 200);
@@ -180,20 +306,48 @@ async fn the_admin_pages_tell_what_is_served() {
     quickstart.get(SHOP, "/admin", ALICE).await;
     let page = async |page: &str| quickstart.gateway.admin(page).await;
     let status = page("/status").await.json();
-    let kinds: Vec<_> = status["objects"].as_array().expect("objects").iter().filter_map(|object| object["kind"].as_str()).collect();
+    let kinds: Vec<_> = status["objects"]
+        .as_array()
+        .expect("objects")
+        .iter()
+        .filter_map(|object| object["kind"].as_str())
+        .collect();
     for kind in ["Gateway", "HTTPRoute", "Ingress", "Filter"] {
         assert!(kinds.contains(&kind), "{kinds:?}");
     }
     assert_eq!(status["errors"], serde_json::json!([]));
     let config = page("/config").await;
-    assert!(!config.text().contains("PRIVATE KEY") && !config.text().contains("$2y$"), "secrets are not shown");
+    assert!(
+        !config.text().contains("PRIVATE KEY") && !config.text().contains("$2y$"),
+        "secrets are not shown"
+    );
     let filters = page("/filters").await.json();
-    let staff = filters.as_array().expect("filters").iter().find(|filter| filter["name"] == "staff-only").expect("it is there");
-    assert_eq!((&staff["state"], &staff["contexts"]), (&"Ready".into(), &0.into()));
-    assert!(staff["calls"].as_u64().is_some_and(|calls| calls > 0), "{staff}");
-    assert!(page("/metrics").await.text().contains("tidegate_requests_total{code_class=\"2xx\"} 1"));
+    let staff = filters
+        .as_array()
+        .expect("filters")
+        .iter()
+        .find(|filter| filter["name"] == "staff-only")
+        .expect("it is there");
+    assert_eq!(
+        (&staff["state"], &staff["contexts"]),
+        (&"Ready".into(), &0.into())
+    );
+    assert!(
+        staff["calls"].as_u64().is_some_and(|calls| calls > 0),
+        "{staff}"
+    );
+    assert!(
+        page("/metrics")
+            .await
+            .text()
+            .contains("tidegate_requests_total{code_class=\"2xx\"} 1")
+    );
     let explained = page("/explain?method=GET&url=http://shop.example.com/admin").await;
-    assert!(explained.text().contains("staff-only"), "{}", explained.text());
+    assert!(
+        explained.text().contains("staff-only"),
+        "{}",
+        explained.text()
+    );
     assert_eq!(page("/healthz").await.status, 200);
     assert_eq!(page("/nothing").await.status, 404);
 }

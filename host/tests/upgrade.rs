@@ -13,7 +13,11 @@ async fn asked() -> (Gateway, Wire, Wire, Listener) {
     let mut upstream = listener.accept().await;
     let head = upstream.head().await;
     assert_eq!(head.field("upgrade"), "websocket");
-    assert!(head.field("connection").eq_ignore_ascii_case("upgrade"), "{}", head.text);
+    assert!(
+        head.field("connection").eq_ignore_ascii_case("upgrade"),
+        "{}",
+        head.text
+    );
     assert_eq!(head.field("sec-websocket-key"), "dGhlIHNhbXBsZSBub25jZQ==");
     (gateway, client, upstream, listener)
 }
@@ -24,8 +28,15 @@ async fn bytes_flow_both_ways_after_the_101() {
     upstream.send(SWITCH).await;
     let head = client.head().await;
     assert_eq!((head.status(), head.field("upgrade")), (101, "websocket"));
-    assert!(head.field("connection").eq_ignore_ascii_case("upgrade"), "{}", head.text);
-    assert_eq!(head.field("sec-websocket-accept"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    assert!(
+        head.field("connection").eq_ignore_ascii_case("upgrade"),
+        "{}",
+        head.text
+    );
+    assert_eq!(
+        head.field("sec-websocket-accept"),
+        "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    );
     for round in 0..3 {
         client.send(format!("ping {round}")).await;
         assert_eq!(upstream.exact(6).await, format!("ping {round}"));
@@ -34,9 +45,16 @@ async fn bytes_flow_both_ways_after_the_101() {
     }
     client.finish().await;
     let (rest, ended) = upstream.rest().await;
-    assert!(rest.is_empty() && ended.is_ok(), "the end of one side is told to the other");
+    assert!(
+        rest.is_empty() && ended.is_ok(),
+        "the end of one side is told to the other"
+    );
     upstream.send("last words").await;
-    assert_eq!(client.exact(10).await, "last words", "and the other side may still speak");
+    assert_eq!(
+        client.exact(10).await,
+        "last words",
+        "and the other side may still speak"
+    );
 }
 
 #[tokio::test]
@@ -51,29 +69,46 @@ async fn bytes_that_come_along_with_the_101_are_not_lost() {
 #[tokio::test]
 async fn nothing_is_tunnelled_before_the_101() {
     let (_gateway, mut client, mut upstream, _listener) = asked().await;
-    client.send("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno").await;
+    client
+        .send("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    upstream
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno")
+        .await;
     let answer = client.answer().await;
     assert_eq!(answer.text(), "no");
     assert!(answer.headers.get("upgrade").is_none());
     // What came early is a request like any other: it passes the route and its filters.
     let head = upstream.head_or_end().await;
     let head = head.expect("the kept connection carries the next request");
-    assert!(head.line.starts_with("GET /smuggled ") && head.has("x-request-id"), "{}", head.text);
-    upstream.send("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(
+        head.line.starts_with("GET /smuggled ") && head.has("x-request-id"),
+        "{}",
+        head.text
+    );
+    upstream
+        .send("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        .await;
     assert_eq!(client.answer().await.status, 404);
 }
 
 #[tokio::test]
 async fn a_101_that_nobody_asked_for_is_502() {
-    for ask in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"] {
+    for ask in [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+    ] {
         let listener = Listener::bind().await;
         let gateway = Gateway::to(listener.address()).await;
         let mut client = gateway.connect().await;
         client.send(ask).await;
         let mut upstream = listener.accept().await;
         let head = upstream.head().await;
-        assert!(!head.has("upgrade") && !head.has("http2-settings"), "{}", head.text);
+        assert!(
+            !head.has("upgrade") && !head.has("http2-settings"),
+            "{}",
+            head.text
+        );
         upstream.send(SWITCH).await;
         assert_eq!(client.answer().await.status, 502, "{ask}");
     }

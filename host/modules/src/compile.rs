@@ -10,8 +10,11 @@ use tidegate_wasm::{Engine, EngineError, LoadError, Module};
 #[derive(Default)]
 pub(crate) struct Compiled {
     engine: OnceLock<Engine>,
-    modules: Mutex<HashMap<Arc<str>, Arc<OnceLock<Result<Module, String>>>>>,
+    modules: Mutex<HashMap<Arc<str>, Slot>>,
 }
+
+/// Filled by whoever asks first; the others wait.
+type Slot = Arc<OnceLock<Result<Module, String>>>;
 
 /// Why there is no compiled module.
 #[derive(Debug, thiserror::Error)]

@@ -165,7 +165,7 @@ const MIRROR_FRAMES: usize = 64;
 
 impl Tee {
     /// `source`, and so many copies of it.
-    pub(crate) fn new(source: Body, copies: usize) -> (Body, Vec<Body>) {
+    pub(crate) fn split(source: Body, copies: usize) -> (Body, Vec<Body>) {
         if source.is_end_stream() {
             return (source, (0..copies).map(|_| Body::Empty).collect());
         }
@@ -292,7 +292,7 @@ impl Replay {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.shared.borrow().size.clone()
+        self.shared.borrow().size
     }
 }
 

@@ -368,7 +368,7 @@ impl Exchange {
         if mirrors.is_empty() {
             return body;
         }
-        let (body, copies) = Tee::new(body, mirrors.len());
+        let (body, copies) = Tee::split(body, mirrors.len());
         for (mirror, copy) in mirrors.into_iter().zip(copies) {
             let (head, stream) = (head.clone(), self.stream.clone());
             let worker = stream.connection.worker.clone();
@@ -451,6 +451,7 @@ impl Exchange {
         upgrade::join(
             response,
             pooled,
+            &stream.connection,
             self.upgrade.take().map(|(_, on_upgrade)| on_upgrade),
         )
     }

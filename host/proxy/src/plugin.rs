@@ -97,9 +97,12 @@ pub(crate) struct VmCell {
     worker: Weak<Worker>,
     vm: RefCell<Vm>,
     slots: RefCell<HashMap<ContextId, Rc<Slot>>>,
-    roots: RefCell<HashMap<RootId, (Weak<WorkerFilter>, Option<AbortHandle>)>>,
+    roots: RefCell<HashMap<RootId, Root>>,
     dead: Cell<Option<FailureCause>>,
 }
+
+/// Whose root context it is, and its tick.
+type Root = (Weak<WorkerFilter>, Option<AbortHandle>);
 
 /// Where a stream context hears from its VM.
 pub(crate) struct Slot {

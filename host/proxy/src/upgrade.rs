@@ -2,6 +2,7 @@
 //! early is taken for something else.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use crate::body::{Body, BodyError};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::upstream::Pooled;
 
@@ -25,11 +27,15 @@ pub(crate) struct UpstreamBody {
 pub(crate) fn join(
     response: Response<Incoming>,
     pooled: Pooled,
+    connection: &Rc<Connection>,
     client: Option<OnUpgrade>,
 ) -> Result<Response<Body>, Error> {
     let (mut parts, body) = response.into_parts();
     if parts.status != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Response::from_parts(parts, UpstreamBody::new(body, pooled)));
+        return Ok(Response::from_parts(
+            parts,
+            UpstreamBody::around(body, pooled),
+        ));
     }
     let Some(client) = client else {
         return Err(Error::UnaskedUpgrade(pooled.host().endpoint.to_string()));
@@ -42,7 +48,9 @@ pub(crate) fn join(
         .headers
         .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     let host = pooled.host().clone();
+    let tunnel = Tunnel::new(connection.clone());
     tokio::task::spawn_local(async move {
+        let _tunnel = tunnel;
         let _active = host.begin();
         drop(pooled);
         let (client, upstream) = match tokio::try_join!(client, upstream) {
@@ -59,8 +67,28 @@ pub(crate) fn join(
     Ok(Response::from_parts(parts, Body::Empty))
 }
 
+/// A connection that has left HTTP: a drain waits for it as for any other, and its bytes are no head of a request.
+struct Tunnel(Rc<Connection>);
+
+impl Tunnel {
+    fn new(connection: Rc<Connection>) -> Self {
+        let connections = &connection.worker.connections;
+        connections.set(connections.get() + 1);
+        connection.activity.begin();
+        Self(connection)
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        let connections = &self.0.worker.connections;
+        connections.set(connections.get() - 1);
+        self.0.activity.end();
+    }
+}
+
 impl UpstreamBody {
-    fn new(body: Incoming, mut pooled: Pooled) -> Body {
+    fn around(body: Incoming, mut pooled: Pooled) -> Body {
         if body.is_end_stream() {
             pooled.give_back();
             return Body::Empty;
@@ -80,10 +108,10 @@ impl UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if frame.is_none() || self.body.is_end_stream() {
-            if let Some(mut pooled) = self.pooled.take() {
-                pooled.give_back();
-            }
+        if (frame.is_none() || self.body.is_end_stream())
+            && let Some(mut pooled) = self.pooled.take()
+        {
+            pooled.give_back();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Peer)))
     }

@@ -28,7 +28,11 @@ impl Answer {
     pub fn header(&self, name: &str) -> &str {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next();
-        assert!(values.next().is_none(), "{name} is repeated: {:?}", self.headers);
+        assert!(
+            values.next().is_none(),
+            "{name} is repeated: {:?}",
+            self.headers
+        );
         value.map_or("", |value| value.to_str().expect("text"))
     }
 

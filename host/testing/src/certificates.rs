@@ -26,13 +26,23 @@ impl Certificate {
     pub fn new(names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-        Self { chain: made.cert.pem(), key: made.signing_key.serialize_pem(), der: made.cert.der().clone() }
+        Self {
+            chain: made.cert.pem(),
+            key: made.signing_key.serialize_pem(),
+            der: made.cert.der().clone(),
+        }
     }
 
     /// The ConfigMap that holds it as an authority.
     pub fn authority(&self, name: &str) -> String {
-        let chain: String = self.chain.lines().map(|line| format!("    {line}\n")).collect();
-        format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata:\n  ca.crt: |\n{chain}")
+        let chain: String = self
+            .chain
+            .lines()
+            .map(|line| format!("    {line}\n"))
+            .collect();
+        format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata:\n  ca.crt: |\n{chain}"
+        )
     }
 
     /// A server's side of TLS with it; HTTP/2 and HTTP/1.1 by ALPN.
@@ -51,7 +61,11 @@ impl Certificate {
 
     /// The Secret that holds it.
     pub fn secret(&self, name: &str) -> String {
-        let indented = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
+        let indented = |text: &str| {
+            text.lines()
+                .map(|line| format!("    {line}\n"))
+                .collect::<String>()
+        };
         format!(
             "---\napiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {{name: {name}}}\nstringData:\n  tls.crt: |\n{}  tls.key: |\n{}",
             indented(&self.chain),

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Version, header, request};
@@ -12,20 +11,12 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{
-    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
-};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, HandshakeKind, NamedGroup, RootCertStore, SignatureScheme,
-    SupportedProtocolVersion,
-};
+use rustls::HandshakeKind;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::{Answer, Certificate, within};
+use crate::{Answer, Tls, within};
 
 /// The body of a request.
 pub type Body = BoxBody<Bytes, Infallible>;
@@ -50,148 +41,6 @@ enum Sender {
     Http2(http2::SendRequest<Body>),
 }
 
-/// How TLS is spoken; connections made with the same one may resume each other's sessions.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    config: Arc<ClientConfig>,
-}
-
-// === impl Tls ===
-
-impl Tls {
-    /// Trusts these certificates, offers these protocols (ALPN).
-    ///
-    /// # Panics
-    /// When a certificate is none.
-    pub fn trusting(certificates: &[&Certificate], alpn: &[&str]) -> Self {
-        Self::with_versions(certificates, alpn, rustls::ALL_VERSIONS)
-    }
-
-    /// The same with these versions of TLS alone.
-    ///
-    /// # Panics
-    /// When a certificate is none.
-    pub fn with_versions(
-        certificates: &[&Certificate],
-        alpn: &[&str],
-        versions: &[&'static SupportedProtocolVersion],
-    ) -> Self {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates {
-            roots.add(certificate.der.clone()).expect("a certificate");
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .expect("versions that the provider knows")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        Self { config: Arc::new(config) }
-    }
-}
-
-impl Tls {
-    /// Trusts whoever answers, as `curl -k` does.
-    ///
-    /// # Panics
-    /// Never: the settings are its own.
-    pub fn trusting_anybody(alpn: &[&str]) -> Self {
-        let mut tls = Self::trusting(&[], alpn);
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        Arc::make_mut(&mut tls.config).dangerous().set_certificate_verifier(Arc::new(Anybody(provider)));
-        tls
-    }
-
-    /// Offers any session to any server, as a client might that wants to be taken for another one's.
-    ///
-    /// # Panics
-    /// Never: the settings are its own.
-    #[must_use]
-    pub fn confusing_names(mut self) -> Self {
-        let config = Arc::make_mut(&mut self.config);
-        config.resumption = Resumption::store(Arc::new(OneName(ClientSessionMemoryCache::new(32))));
-        self
-    }
-}
-
-/// Takes any certificate whose key has signed the handshake.
-#[derive(Debug)]
-struct Anybody(CryptoProvider);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Keeps all sessions under one name.
-#[derive(Debug)]
-struct OneName(ClientSessionMemoryCache);
-
-fn one_name() -> ServerName<'static> {
-    ServerName::try_from("any.test").expect("a name")
-}
-
-impl ClientSessionStore for OneName {
-    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
-        self.0.set_kx_hint(one_name(), group);
-    }
-
-    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
-        self.0.kx_hint(&one_name())
-    }
-
-    fn set_tls12_session(&self, _: ServerName<'static>, value: Tls12ClientSessionValue) {
-        self.0.set_tls12_session(one_name(), value);
-    }
-
-    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.0.tls12_session(&one_name())
-    }
-
-    fn remove_tls12_session(&self, _: &ServerName<'static>) {
-        self.0.remove_tls12_session(&one_name());
-    }
-
-    fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
-        self.0.insert_tls13_ticket(one_name(), value);
-    }
-
-    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.0.take_tls13_ticket(&one_name())
-    }
-}
-
 // === impl Client ===
 
 impl Client {
@@ -202,7 +51,14 @@ impl Client {
     pub async fn http1(address: SocketAddr) -> Self {
         let (stream, local) = tcp(address).await.expect("connected");
         let sender = http1_over(stream).await.expect("connected");
-        Self { sender, scheme: "http", local, certificate: None, tls: None, resumed: false }
+        Self {
+            sender,
+            scheme: "http",
+            local,
+            certificate: None,
+            tls: None,
+            resumed: false,
+        }
     }
 
     /// HTTP/2 in the clear, by prior knowledge.
@@ -212,7 +68,14 @@ impl Client {
     pub async fn http2(address: SocketAddr) -> Self {
         let (stream, local) = tcp(address).await.expect("connected");
         let sender = http2_over(stream).await.expect("connected");
-        Self { sender, scheme: "http", local, certificate: None, tls: None, resumed: false }
+        Self {
+            sender,
+            scheme: "http",
+            local,
+            certificate: None,
+            tls: None,
+            resumed: false,
+        }
     }
 
     /// TLS with this server name, and HTTP/2 where both want it.
@@ -225,15 +88,31 @@ impl Client {
     pub async fn tls(address: SocketAddr, tls: &Tls, name: &str) -> io::Result<Self> {
         let (stream, local) = tcp(address).await?;
         let name = ServerName::try_from(name.to_owned()).expect("a name");
-        let connector = TlsConnector::from(tls.config.clone());
+        let connector = TlsConnector::from(tls.config());
         let stream = within("TLS handshake", connector.connect(name, stream)).await?;
         let session = stream.get_ref().1;
-        let certificate = session.peer_certificates().and_then(|chain| Some(chain.first()?.clone().into_owned()));
+        let certificate = session
+            .peer_certificates()
+            .and_then(|chain| Some(chain.first()?.clone().into_owned()));
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-        let (http2, version) = (session.alpn_protocol() == Some(b"h2"), session.protocol_version());
-        let sender = if http2 { http2_over(stream).await } else { http1_over(stream).await };
+        let (http2, version) = (
+            session.alpn_protocol() == Some(b"h2"),
+            session.protocol_version(),
+        );
+        let sender = if http2 {
+            http2_over(stream).await
+        } else {
+            http1_over(stream).await
+        };
         let sender = sender.map_err(io::Error::other)?;
-        Ok(Self { sender, scheme: "https", local, certificate, tls: version, resumed })
+        Ok(Self {
+            sender,
+            scheme: "https",
+            local,
+            certificate,
+            tls: version,
+            resumed,
+        })
     }
 
     /// Our own address.
@@ -252,10 +131,16 @@ impl Client {
     /// A request for this host and path as the connection's version writes it.
     pub fn request(&self, method: Method, host: &str, path: &str) -> request::Builder {
         match self.sender {
-            Sender::Http1(_) => Request::builder().method(method).uri(path).header(header::HOST, host),
+            Sender::Http1(_) => Request::builder()
+                .method(method)
+                .uri(path)
+                .header(header::HOST, host),
             Sender::Http2(_) => {
                 let scheme = self.scheme;
-                Request::builder().version(Version::HTTP_2).method(method).uri(format!("{scheme}://{host}{path}"))
+                Request::builder()
+                    .version(Version::HTTP_2)
+                    .method(method)
+                    .uri(format!("{scheme}://{host}{path}"))
             }
         }
     }
@@ -265,8 +150,13 @@ impl Client {
     /// # Panics
     /// When there is no answer.
     pub async fn get(&mut self, host: &str, path: &str) -> Answer {
-        let request = self.request(Method::GET, host, path).body(empty()).expect("a request");
-        self.send(request).await.unwrap_or_else(|error| panic!("GET {host}{path}: {error:?}"))
+        let request = self
+            .request(Method::GET, host, path)
+            .body(empty())
+            .expect("a request");
+        self.send(request)
+            .await
+            .unwrap_or_else(|error| panic!("GET {host}{path}: {error:?}"))
     }
 
     /// Sends a request and reads its answer to the end.
@@ -300,10 +190,19 @@ impl Client {
     /// With HTTP/1.
     #[must_use]
     pub fn again(&self) -> Self {
-        let Sender::Http2(shared) = &self.sender else { panic!("HTTP/1 has one request at a time") };
+        let Sender::Http2(shared) = &self.sender else {
+            panic!("HTTP/1 has one request at a time")
+        };
         let (certificate, tls) = (self.certificate.clone(), self.tls);
         let sender = Sender::Http2(shared.clone());
-        Self { sender, scheme: self.scheme, local: self.local, certificate, tls, resumed: self.resumed }
+        Self {
+            sender,
+            scheme: self.scheme,
+            local: self.local,
+            certificate,
+            tls,
+            resumed: self.resumed,
+        }
     }
 
     /// Whether the connection can carry no further request.
@@ -341,7 +240,14 @@ pub async fn whole(response: Response<Incoming>) -> Answer {
         }
     }
     debug_assert!(!complete || body.is_end_stream());
-    Answer { status: parts.status, version: parts.version, headers: parts.headers, body: data.into(), trailers, complete }
+    Answer {
+        status: parts.status,
+        version: parts.version,
+        headers: parts.headers,
+        body: data.into(),
+        trailers,
+        complete,
+    }
 }
 
 async fn tcp(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {

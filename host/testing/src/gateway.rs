@@ -82,7 +82,10 @@ impl Builder {
         let ports: BTreeMap<u16, Port> = [80, 443, 8080].map(|port| (port, Port::reserve())).into();
         let options = Options {
             bind: vec![Ipv4Addr::LOCALHOST.into()],
-            port_map: ports.iter().map(|(port, reserved)| (*port, reserved.number())).collect(),
+            port_map: ports
+                .iter()
+                .map(|(port, reserved)| (*port, reserved.number()))
+                .collect(),
             http_port: ports[&80].number(),
             https_port: ports[&443].number(),
             ..Options::default()
@@ -97,7 +100,13 @@ impl Builder {
         };
         let proxy = Arc::new(Proxy::start(self.config, None).expect("threads"));
         let loader = Loader::new(Shared::new());
-        let gateway = Gateway { proxy, loader, folder, ports, control: Mutex::new(control) };
+        let gateway = Gateway {
+            proxy,
+            loader,
+            folder,
+            ports,
+            control: Mutex::new(control),
+        };
         for (name, content) in self.files {
             std::fs::write(gateway.folder.path().join(name), content).expect("written");
         }
@@ -152,7 +161,9 @@ impl Gateway {
         let mut changes = self.loader.changes();
         self.loader.want(&filters);
         while self.loader.is_loading(&filters) {
-            within("a verdict on every filter", changes.changed()).await.expect("the loader lives");
+            within("a verdict on every filter", changes.changed())
+                .await
+                .expect("the loader lives");
         }
         let mut control = self.control();
         let mut translation = control.translation(&self.loader);
@@ -188,7 +199,10 @@ impl Gateway {
 
     /// GET on a connection of its own.
     pub async fn get(&self, host: &str, path: &str) -> Answer {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await
+        self.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        ))
+        .await
     }
 
     /// Bytes on a connection of their own, and the answer to them.
@@ -205,8 +219,15 @@ impl Gateway {
     /// # Panics
     /// When there is none of that name that can run.
     pub fn filter(&self, name: &str) -> Arc<PluginStats> {
-        let id = FilterId { namespace: "default".into(), name: name.into() };
-        self.control().stats.get(&id).cloned().unwrap_or_else(|| panic!("no filter {name}"))
+        let id = FilterId {
+            namespace: "default".into(),
+            name: name.into(),
+        };
+        self.control()
+            .stats
+            .get(&id)
+            .cloned()
+            .unwrap_or_else(|| panic!("no filter {name}"))
     }
 
     /// Stream contexts alive of a filter.
@@ -221,17 +242,22 @@ impl Gateway {
     pub fn metric(&self, series: &str) -> f64 {
         let mut text = String::new();
         self.proxy.write_metrics(&mut text);
-        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_else(|| panic!("no {series} in {text}"))
     }
 
     /// A counter that a filter has defined, over all workers.
     pub fn guest_counter(&self, name: &str) -> u64 {
         let samples = self.loader.shared().metrics();
-        let value = samples.iter().filter(|sample| sample.name == name).map(|sample| match &sample.value {
-            MetricValue::Counter(value) => *value,
-            _ => 0,
-        });
+        let value = samples
+            .iter()
+            .filter(|sample| sample.name == name)
+            .map(|sample| match &sample.value {
+                MetricValue::Counter(value) => *value,
+                _ => 0,
+            });
         value.sum()
     }
 
@@ -252,7 +278,9 @@ impl Gateway {
 
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gateway").field("ports", &self.ports).finish_non_exhaustive()
+        f.debug_struct("Gateway")
+            .field("ports", &self.ports)
+            .finish_non_exhaustive()
     }
 }
 
@@ -269,9 +297,10 @@ impl Control {
         let state = |(spec, state): (&Arc<FilterSpec>, State)| match state {
             State::Ready(loaded) => FilterState::Ready(self.plugin(&loaded, loader)),
             State::Failed { cause, message } => FilterState::Unavailable { cause, message },
-            State::Loading => {
-                FilterState::Unavailable { cause: FailureCause::Load, message: spec.id.to_string().into() }
-            }
+            State::Loading => FilterState::Unavailable {
+                cause: FailureCause::Load,
+                message: spec.id.to_string().into(),
+            },
         };
         filters.iter().zip(states).map(state).collect()
     }

@@ -82,11 +82,20 @@ fn place(text: &str, strings: &mut Vec<u8>) -> String {
             None => (false, after),
         };
         let mut parts = quoted.splitn(3, '"');
-        let (Some(""), Some(literal), Some(behind)) = (parts.next(), parts.next(), parts.next()) else {
+        let (Some(""), Some(literal), Some(behind)) = (parts.next(), parts.next(), parts.next())
+        else {
             panic!("no string after @ in {quoted:.40}")
         };
-        let bytes = if is_map { pairs(literal) } else { literal.as_bytes().to_vec() };
-        out.push_str(&format!("(i32.const {}) (i32.const {})", STRINGS + strings.len(), bytes.len()));
+        let bytes = if is_map {
+            pairs(literal)
+        } else {
+            literal.as_bytes().to_vec()
+        };
+        out.push_str(&format!(
+            "(i32.const {}) (i32.const {})",
+            STRINGS + strings.len(),
+            bytes.len()
+        ));
         strings.extend(bytes);
         rest = behind;
     }
@@ -96,9 +105,19 @@ fn place(text: &str, strings: &mut Vec<u8>) -> String {
 
 /// The ABI's form of a map: the number of entries, the lengths of each, then names and values, each ended by a zero.
 fn pairs(text: &str) -> Vec<u8> {
-    let entries: Vec<(&str, &str)> = text.split(';').filter_map(|entry| entry.split_once('=')).collect();
-    let length = |text: &str| u32::try_from(text.len()).expect("a short text").to_le_bytes();
-    let mut out = u32::try_from(entries.len()).expect("few entries").to_le_bytes().to_vec();
+    let entries: Vec<(&str, &str)> = text
+        .split(';')
+        .filter_map(|entry| entry.split_once('='))
+        .collect();
+    let length = |text: &str| {
+        u32::try_from(text.len())
+            .expect("a short text")
+            .to_le_bytes()
+    };
+    let mut out = u32::try_from(entries.len())
+        .expect("few entries")
+        .to_le_bytes()
+        .to_vec();
     for (name, value) in &entries {
         out.extend(length(name));
         out.extend(length(value));

@@ -17,6 +17,7 @@ pub mod manifests;
 mod ports;
 mod process;
 mod recorder;
+mod tls;
 mod upstream;
 mod wire;
 
@@ -24,12 +25,13 @@ use std::time::Duration;
 
 pub use answer::Answer;
 pub use certificates::Certificate;
-pub use client::{Body, Client, Tls, empty, full, whole};
+pub use client::{Body, Client, empty, full, whole};
 pub use gateway::{Builder, Gateway};
 pub use guest::guest;
 pub use ports::Port;
 pub use process::Process;
 pub use recorder::{Recorder, Records};
+pub use tls::Tls;
 pub use upstream::{Reply, Seen, Upstream};
 pub use wire::{Head, Listener, Wire};
 

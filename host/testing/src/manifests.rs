@@ -21,7 +21,11 @@ pub fn service(name: &str, endpoints: &[SocketAddr]) -> String {
 
 /// The same with an `appProtocol`, as `kubernetes.io/h2c`.
 pub fn service_speaking(name: &str, endpoints: &[SocketAddr], protocol: &str) -> String {
-    let protocol = if protocol.is_empty() { String::new() } else { format!(", appProtocol: {protocol}") };
+    let protocol = if protocol.is_empty() {
+        String::new()
+    } else {
+        format!(", appProtocol: {protocol}")
+    };
     let mut text = format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  ports:\n  - {{name: http, port: 80{protocol}}}\n"
     );
@@ -38,7 +42,11 @@ pub fn service_speaking(name: &str, endpoints: &[SocketAddr], protocol: &str) ->
 
 /// An HTTPRoute on the Gateway `test`; `rules` is the YAML of `spec.rules`, in flow style or indented by two.
 pub fn route(name: &str, hostnames: &[&str], rules: &str) -> String {
-    let hostnames = if hostnames.is_empty() { String::new() } else { format!("  hostnames: {hostnames:?}\n") };
+    let hostnames = if hostnames.is_empty() {
+        String::new()
+    } else {
+        format!("  hostnames: {hostnames:?}\n")
+    };
     format!(
         "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\nspec:\n  parentRefs: [{{name: test}}]\n{hostnames}  rules: {rules}\n"
     )
@@ -51,7 +59,11 @@ pub fn rule(more: &str) -> String {
 
 /// [`GATEWAY`], a Service `up` with this endpoint, and a route that sends everything there.
 pub fn everything_to(endpoint: SocketAddr) -> String {
-    format!("{GATEWAY}{}{}", service("up", &[endpoint]), route("all", &[], &rule("")))
+    format!(
+        "{GATEWAY}{}{}",
+        service("up", &[endpoint]),
+        route("all", &[], &rule(""))
+    )
 }
 
 /// A Filter whose module is a file; `spec` is more of its spec as `, name: value`.
@@ -64,7 +76,12 @@ pub fn filter(name: &str, file: &str, spec: &str) -> String {
 /// `, filters: […]` of a rule or backendRef: references to Filters.
 pub fn filters(names: &[&str]) -> String {
     let reference = |name: &&str| {
-        format!("{{type: ExtensionRef, extensionRef: {{group: tidegate.dev, kind: Filter, name: {name}}}}}")
+        format!(
+            "{{type: ExtensionRef, extensionRef: {{group: tidegate.dev, kind: Filter, name: {name}}}}}"
+        )
     };
-    format!(", filters: [{}]", names.iter().map(reference).collect::<Vec<_>>().join(", "))
+    format!(
+        ", filters: [{}]",
+        names.iter().map(reference).collect::<Vec<_>>().join(", ")
+    )
 }

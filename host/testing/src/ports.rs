@@ -24,8 +24,15 @@ impl Port {
         socket.set_reuse_address(true).expect("SO_REUSEADDR");
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         socket.bind(&any.into()).expect("a free port");
-        let address = socket.local_addr().expect("bound").as_socket().expect("an address");
-        Self { address, _kept: socket }
+        let address = socket
+            .local_addr()
+            .expect("bound")
+            .as_socket()
+            .expect("an address");
+        Self {
+            address,
+            _kept: socket,
+        }
     }
 
     /// The address.

@@ -24,7 +24,10 @@ impl Process {
     /// When it does not become ready.
     pub async fn serve(binary: &str, arguments: &[&str]) -> Self {
         let process = Self::start(binary, arguments);
-        eventually!(process.admin("/readyz").await.status == 200, "{binary} is ready");
+        eventually!(
+            process.admin("/readyz").await.status == 200,
+            "{binary} is ready"
+        );
         process
     }
 
@@ -34,7 +37,15 @@ impl Process {
     /// When it does not say where its admin pages are.
     pub fn start(binary: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(binary)
-            .args(["serve", "--admin", "127.0.0.1:0", "--bind", "127.0.0.1", "--access-log", "off"])
+            .args([
+                "serve",
+                "--admin",
+                "127.0.0.1:0",
+                "--bind",
+                "127.0.0.1",
+                "--access-log",
+                "off",
+            ])
             .args(arguments)
             .stderr(Stdio::piped())
             .spawn()
@@ -50,8 +61,13 @@ impl Process {
                 eprintln!("{line}");
             }
         });
-        let admin = admin.recv_timeout(PATIENCE).expect("the process says where its admin pages are");
-        Self { child, admin: Some(admin) }
+        let admin = admin
+            .recv_timeout(PATIENCE)
+            .expect("the process says where its admin pages are");
+        Self {
+            child,
+            admin: Some(admin),
+        }
     }
 
     /// Starts `tidegate echo`, and waits until it serves.
@@ -64,7 +80,10 @@ impl Process {
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{binary}: {error}"));
-        eventually!(Wire::try_connect(listen).await.is_ok(), "echo serves on {listen}");
+        eventually!(
+            Wire::try_connect(listen).await.is_ok(),
+            "echo serves on {listen}"
+        );
         Self { child, admin: None }
     }
 
@@ -81,7 +100,9 @@ impl Process {
     /// # Panics
     /// When there is no answer.
     pub async fn admin(&self, page: &str) -> Answer {
-        self.try_admin(page).await.expect("the admin pages are served")
+        self.try_admin(page)
+            .await
+            .expect("the admin pages are served")
     }
 
     /// An admin page, if they are still served.
@@ -93,7 +114,10 @@ impl Process {
     /// For a process without admin pages.
     pub async fn try_admin(&self, page: &str) -> std::io::Result<Answer> {
         let mut wire = Wire::try_connect(self.admin_address()).await?;
-        wire.try_send(format!("GET {page} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")).await?;
+        wire.try_send(format!(
+            "GET {page} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"
+        ))
+        .await?;
         Ok(wire.answer().await)
     }
 
@@ -110,7 +134,9 @@ impl Process {
     /// # Panics
     /// When it is gone.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status();
         assert!(sent.expect("kill").success());
     }
 

@@ -28,7 +28,12 @@ pub struct Records {
 }
 
 enum Parsed {
-    Request { line: String, host: String, body: usize, length: usize },
+    Request {
+        line: String,
+        host: String,
+        body: usize,
+        length: usize,
+    },
     More,
     Wrong(&'static str),
 }
@@ -48,7 +53,11 @@ impl Recorder {
                 tokio::spawn(serve(stream, shared.clone()));
             }
         });
-        Self { address, records, accepting: accepting.abort_handle() }
+        Self {
+            address,
+            records,
+            accepting: accepting.abort_handle(),
+        }
     }
 
     /// Where it listens.
@@ -72,21 +81,34 @@ async fn serve(mut stream: TcpStream, records: Arc<Mutex<Records>>) {
     let mut read = Vec::new();
     loop {
         match parse(&read) {
-            Parsed::Request { line, host, body, length } => {
+            Parsed::Request {
+                line,
+                host,
+                body,
+                length,
+            } => {
                 read.drain(..length);
                 lock(&records).requests.push((line, host, body));
-                if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.is_err() {
+                if stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
             Parsed::Wrong(why) => {
-                lock(&records).violations.push(format!("{why}: {:?}", String::from_utf8_lossy(&read)));
+                lock(&records)
+                    .violations
+                    .push(format!("{why}: {:?}", String::from_utf8_lossy(&read)));
                 return;
             }
             Parsed::More => {
                 if !matches!(stream.read_buf(&mut read).await, Ok(1..)) {
                     if !read.is_empty() {
-                        lock(&records).unfinished.push(String::from_utf8_lossy(&read).into_owned());
+                        lock(&records)
+                            .unfinished
+                            .push(String::from_utf8_lossy(&read).into_owned());
                     }
                     return;
                 }
@@ -103,10 +125,18 @@ fn lock(records: &Mutex<Records>) -> MutexGuard<'_, Records> {
 fn parse(bytes: &[u8]) -> Parsed {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         // What is there must still be able to become a head.
-        let whole = bytes.windows(2).any(|window| window[1] == b'\n' && window[0] != b'\r');
-        return if whole { Parsed::Wrong("a bare LF") } else { Parsed::More };
+        let whole = bytes
+            .windows(2)
+            .any(|window| window[1] == b'\n' && window[0] != b'\r');
+        return if whole {
+            Parsed::Wrong("a bare LF")
+        } else {
+            Parsed::More
+        };
     };
-    let Ok(head) = std::str::from_utf8(&bytes[..end]) else { return Parsed::Wrong("a head that is not text") };
+    let Ok(head) = std::str::from_utf8(&bytes[..end]) else {
+        return Parsed::Wrong("a head that is not text");
+    };
     let mut lines = head.split("\r\n");
     let line = lines.next().unwrap_or_default();
     if let Err(why) = request_line(line) {
@@ -114,11 +144,16 @@ fn parse(bytes: &[u8]) -> Parsed {
     }
     let (mut hosts, mut lengths, mut codings) = (Vec::new(), Vec::new(), Vec::new());
     for field in lines {
-        let Some((name, value)) = field.split_once(':') else { return Parsed::Wrong("a field without a colon") };
+        let Some((name, value)) = field.split_once(':') else {
+            return Parsed::Wrong("a field without a colon");
+        };
         if !is_token(name) {
             return Parsed::Wrong("a field name that is none");
         }
-        if value.bytes().any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) {
+        if value
+            .bytes()
+            .any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7f)
+        {
             return Parsed::Wrong("a control character in a field");
         }
         let value = value.trim_matches([' ', '\t']);
@@ -129,14 +164,22 @@ fn parse(bytes: &[u8]) -> Parsed {
             _ => {}
         }
     }
-    let [host] = hosts[..] else { return Parsed::Wrong("not exactly one Host") };
-    if host.is_empty() || host.bytes().any(|byte| !(byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte))) {
+    let [host] = hosts[..] else {
+        return Parsed::Wrong("not exactly one Host");
+    };
+    if host.is_empty()
+        || host
+            .bytes()
+            .any(|byte| !(byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte)))
+    {
         return Parsed::Wrong("a Host that is none");
     }
     let rest = &bytes[end + 4..];
     let body = match (&lengths[..], &codings[..]) {
         ([], []) => Ok(Some((0, 0))),
-        ([length], []) if !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()) => {
+        ([length], [])
+            if !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
             let length: usize = length.parse().unwrap_or(usize::MAX);
             Ok((rest.len() >= length).then_some((length, length)))
         }
@@ -146,19 +189,28 @@ fn parse(bytes: &[u8]) -> Parsed {
     match body {
         Err(why) => Parsed::Wrong(why),
         Ok(None) => Parsed::More,
-        Ok(Some((body, length))) => {
-            Parsed::Request { line: line.to_owned(), host: host.to_owned(), body, length: end + 4 + length }
-        }
+        Ok(Some((body, length))) => Parsed::Request {
+            line: line.to_owned(),
+            host: host.to_owned(),
+            body,
+            length: end + 4 + length,
+        },
     }
 }
 
 fn request_line(line: &str) -> Result<(), &'static str> {
     let parts: Vec<&str> = line.split(' ').collect();
-    let [method, target, version] = parts[..] else { return Err("a request line that is none") };
+    let [method, target, version] = parts[..] else {
+        return Err("a request line that is none");
+    };
     if !is_token(method) || version != "HTTP/1.1" {
         return Err("a request line with an odd method or version");
     }
-    if !target.starts_with('/') || target.bytes().any(|byte| !(0x21..=0x7e).contains(&byte) || byte == b'#') {
+    if !target.starts_with('/')
+        || target
+            .bytes()
+            .any(|byte| !(0x21..=0x7e).contains(&byte) || byte == b'#')
+    {
         return Err("an odd target");
     }
     Ok(())
@@ -174,7 +226,9 @@ fn chunks(mut rest: &[u8]) -> Result<Option<(usize, usize)>, &'static str> {
     let whole = rest.len();
     let mut content = 0;
     loop {
-        let Some(end) = rest.windows(2).position(|window| window == b"\r\n") else { return Ok(None) };
+        let Some(end) = rest.windows(2).position(|window| window == b"\r\n") else {
+            return Ok(None);
+        };
         let size = std::str::from_utf8(&rest[..end]).unwrap_or_default();
         if size.is_empty() || size.len() > 8 || !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err("the size of a chunk");
@@ -195,7 +249,9 @@ fn chunks(mut rest: &[u8]) -> Result<Option<(usize, usize)>, &'static str> {
     }
     // Trailers, and the empty line.
     loop {
-        let Some(end) = rest.windows(2).position(|window| window == b"\r\n") else { return Ok(None) };
+        let Some(end) = rest.windows(2).position(|window| window == b"\r\n") else {
+            return Ok(None);
+        };
         let line = &rest[..end];
         rest = &rest[end + 2..];
         if line.is_empty() {
@@ -222,7 +278,8 @@ mod tests {
 
     #[test]
     fn the_oracle_knows_good_from_bad() {
-        let whole = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+        let whole =
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
         assert_eq!(read(whole), Ok(Some((1, whole.len()))));
         assert_eq!(read(&whole[..whole.len() - 1]), Ok(None));
         for bad in [

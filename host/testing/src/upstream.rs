@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, channel};
 use hyper::body::{Frame, Incoming};
@@ -89,13 +91,19 @@ impl Seen {
     pub fn header(&self, name: &str) -> &str {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next();
-        assert!(values.next().is_none(), "{name} is repeated: {:?}", self.headers);
+        assert!(
+            values.next().is_none(),
+            "{name} is repeated: {:?}",
+            self.headers
+        );
         value.map_or("", |value| value.to_str().expect("text"))
     }
 
     /// Path and query.
     pub fn target(&self) -> &str {
-        self.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str)
+        self.uri
+            .path_and_query()
+            .map_or("", http::uri::PathAndQuery::as_str)
     }
 }
 
@@ -108,7 +116,13 @@ impl Reply {
     /// When it is none.
     pub fn status(status: u16) -> Self {
         let status = StatusCode::from_u16(status).expect("a status");
-        Self { status, headers: HeaderMap::new(), wait: Duration::ZERO, steps: Vec::new(), streams: false }
+        Self {
+            status,
+            headers: HeaderMap::new(),
+            wait: Duration::ZERO,
+            steps: Vec::new(),
+            streams: false,
+        }
     }
 
     /// 200 with this content.
@@ -189,8 +203,16 @@ impl Reply {
             body.boxed()
         } else {
             let data = self.steps.into_iter().next();
-            let data = data.map_or_else(Bytes::new, |step| if let Step::Data(data) = step { data } else { Bytes::new() });
-            Full::new(data).map_err(|never: Infallible| match never {}).boxed()
+            let data = data.map_or_else(Bytes::new, |step| {
+                if let Step::Data(data) = step {
+                    data
+                } else {
+                    Bytes::new()
+                }
+            });
+            Full::new(data)
+                .map_err(|never: Infallible| match never {})
+                .boxed()
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
@@ -220,7 +242,10 @@ impl Upstream {
     ///
     /// # Panics
     /// When there is no free port, or the certificate is none.
-    pub async fn tls(certificate: &Certificate, answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+    pub async fn tls(
+        certificate: &Certificate,
+        answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         Self::serve(listener, Some(certificate.acceptor()), answer)
     }
@@ -233,7 +258,11 @@ impl Upstream {
         let address = listener.local_addr().expect("bound");
         let state = Arc::new(State::default());
         let accepting = tokio::spawn(accept(listener, tls, state.clone(), Arc::new(answer)));
-        Self { address, state, accepting: accepting.abort_handle() }
+        Self {
+            address,
+            state,
+            accepting: accepting.abort_handle(),
+        }
     }
 
     /// Where it listens.
@@ -267,7 +296,10 @@ impl Upstream {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Seen>> {
-        self.state.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state
+            .seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -277,8 +309,12 @@ impl Drop for Upstream {
     }
 }
 
-async fn accept<F>(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>, answer: Arc<F>)
-where
+async fn accept<F>(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    state: Arc<State>,
+    answer: Arc<F>,
+) where
     F: Fn(&Seen) -> Reply + Send + Sync + 'static,
 {
     while let Ok((stream, _)) = listener.accept().await {
@@ -291,16 +327,28 @@ where
                 async move {
                     let seen = see(request, number).await;
                     let reply = answer(&seen);
-                    state.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+                    state
+                        .seen
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(seen);
                     Ok::<_, Infallible>(reply.response().await)
                 }
             });
             let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             // A connection that a test breaks off is no news.
             let _ = match tls {
-                None => builder.serve_connection(TokioIo::new(stream), service).await,
+                None => {
+                    builder
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await
+                }
                 Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => builder.serve_connection(TokioIo::new(stream), service).await,
+                    Ok(stream) => {
+                        builder
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await
+                    }
                     Err(error) => Err(error.into()),
                 },
             };
@@ -320,9 +368,16 @@ async fn see(request: Request<Incoming>, connection: usize) -> Seen {
         }
     }
     let mut headers = parts.headers;
-    if let Some(authority) = parts.uri.authority().filter(|_| parts.version == Version::HTTP_2) {
+    if let Some(authority) = parts
+        .uri
+        .authority()
+        .filter(|_| parts.version == Version::HTTP_2)
+    {
         // So that tests read the host in one place.
-        headers.insert(header::HOST, HeaderValue::from_str(authority.as_str()).expect("a host"));
+        headers.insert(
+            header::HOST,
+            HeaderValue::from_str(authority.as_str()).expect("a host"),
+        );
     }
     Seen {
         method: parts.method,

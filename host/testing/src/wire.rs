@@ -59,12 +59,19 @@ impl Head {
     /// # Panics
     /// When it is none.
     pub fn status(&self) -> u16 {
-        let status = self.line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = self
+            .line
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
         status.unwrap_or_else(|| panic!("no status line: {}", self.text))
     }
 
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.fields.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.fields
+            .iter()
+            .filter(move |(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     fn parse(bytes: &[u8]) -> Self {
@@ -75,13 +82,19 @@ impl Head {
             Some((name, value)) => (name.to_owned(), value.trim().to_owned()),
             None => panic!("not a field: {line:?} in {text:?}"),
         };
-        Self { line, fields: lines.map(field).collect(), text: text.clone() }
+        Self {
+            line,
+            fields: lines.map(field).collect(),
+            text: text.clone(),
+        }
     }
 
     fn map(&self) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in &self.fields {
-            let name: HeaderName = name.parse().unwrap_or_else(|_| panic!("not a name: {name:?}"));
+            let name: HeaderName = name
+                .parse()
+                .unwrap_or_else(|_| panic!("not a name: {name:?}"));
             map.append(name, HeaderValue::from_str(value).expect("a value"));
         }
         map
@@ -96,7 +109,9 @@ impl Wire {
     /// # Panics
     /// When nobody listens there.
     pub async fn connect(address: SocketAddr) -> Self {
-        Self::try_connect(address).await.unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"))
+        Self::try_connect(address)
+            .await
+            .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"))
     }
 
     /// Connects, if somebody listens there.
@@ -104,12 +119,17 @@ impl Wire {
     /// # Errors
     /// Those of the connection.
     pub async fn try_connect(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self::new(within("connect", TcpStream::connect(address)).await?))
+        Ok(Self::new(
+            within("connect", TcpStream::connect(address)).await?,
+        ))
     }
 
     fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY");
-        Self { stream, read: BytesMut::new() }
+        Self {
+            stream,
+            read: BytesMut::new(),
+        }
     }
 
     /// Our own address.
@@ -142,7 +162,9 @@ impl Wire {
     /// Ends the connection with RST.
     pub fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
-        socket.set_linger(Some(std::time::Duration::ZERO)).expect("SO_LINGER");
+        socket
+            .set_linger(Some(std::time::Duration::ZERO))
+            .expect("SO_LINGER");
     }
 
     /// Reads a head, up to its empty line.
@@ -171,7 +193,11 @@ impl Wire {
     /// When the connection ends before.
     pub async fn exact(&mut self, count: usize) -> Bytes {
         while self.read.len() < count {
-            assert!(self.more().await, "ended after {:?}, {count} bytes were expected", self.read);
+            assert!(
+                self.more().await,
+                "ended after {:?}, {count} bytes were expected",
+                self.read
+            );
         }
         self.read.split_to(count).freeze()
     }
@@ -186,7 +212,11 @@ impl Wire {
                 return self.read.split_to(at + mark.len()).freeze();
             }
             let wanted = String::from_utf8_lossy(mark);
-            assert!(self.more().await, "ended after {:?}, {wanted:?} was expected", self.read);
+            assert!(
+                self.more().await,
+                "ended after {:?}, {wanted:?} was expected",
+                self.read
+            );
         }
     }
 
@@ -196,7 +226,9 @@ impl Wire {
     /// When there is no chunk.
     pub async fn chunk(&mut self) -> Bytes {
         let line = self.until(b"\r\n").await;
-        let size = std::str::from_utf8(&line).ok().and_then(|line| usize::from_str_radix(line.trim_end(), 16).ok());
+        let size = std::str::from_utf8(&line)
+            .ok()
+            .and_then(|line| usize::from_str_radix(line.trim_end(), 16).ok());
         let size = size.unwrap_or_else(|| panic!("not the size of a chunk: {line:?}"));
         let data = self.exact(size).await;
         if size > 0 {
@@ -208,7 +240,11 @@ impl Wire {
     /// Reads to the end of the connection, and tells whether it was a clean one.
     pub async fn rest(&mut self) -> (Bytes, io::Result<()>) {
         let ended = loop {
-            let read = within("the end of the connection", self.stream.read_buf(&mut self.read)).await;
+            let read = within(
+                "the end of the connection",
+                self.stream.read_buf(&mut self.read),
+            )
+            .await;
             match read {
                 Ok(0) => break Ok(()),
                 Ok(_) => {}
@@ -238,13 +274,26 @@ impl Wire {
     pub async fn answer_after(&mut self, head: &Head, method: &str) -> Answer {
         let headers = head.map();
         let status = StatusCode::from_u16(head.status()).expect("a status");
-        let version = if head.line.starts_with("HTTP/1.0") { Version::HTTP_10 } else { Version::HTTP_11 };
-        let mut answer =
-            Answer { status, version, headers, body: Bytes::new(), trailers: HeaderMap::new(), complete: true };
+        let version = if head.line.starts_with("HTTP/1.0") {
+            Version::HTTP_10
+        } else {
+            Version::HTTP_11
+        };
+        let mut answer = Answer {
+            status,
+            version,
+            headers,
+            body: Bytes::new(),
+            trailers: HeaderMap::new(),
+            complete: true,
+        };
         if method == "HEAD" || matches!(status.as_u16(), 101 | 204 | 304) {
             return answer;
         }
-        if head.field("transfer-encoding").eq_ignore_ascii_case("chunked") {
+        if head
+            .field("transfer-encoding")
+            .eq_ignore_ascii_case("chunked")
+        {
             self.chunked(&mut answer).await;
         } else if head.has("content-length") {
             let length: usize = head.field("content-length").parse().expect("a length");
@@ -265,7 +314,8 @@ impl Wire {
                 answer.complete = false;
                 break;
             };
-            let size = usize::from_str_radix(&size, 16).unwrap_or_else(|_| panic!("not the size of a chunk: {size:?}"));
+            let size = usize::from_str_radix(&size, 16)
+                .unwrap_or_else(|_| panic!("not the size of a chunk: {size:?}"));
             if size == 0 {
                 break self.trailers(answer).await;
             }
@@ -334,7 +384,9 @@ impl Listener {
     /// # Panics
     /// When none comes.
     pub async fn accept(&self) -> Wire {
-        let (stream, _) = within("a connection to the upstream", self.listener.accept()).await.expect("accepted");
+        let (stream, _) = within("a connection to the upstream", self.listener.accept())
+            .await
+            .expect("accepted");
         Wire::new(stream)
     }
 }
