@@ -203,8 +203,8 @@ pub(crate) fn http1(limits: &crate::config::Limits) -> http1::Builder {
         // Not `pipeline_flush`: with it answers wait for the rest of a request that has only begun, the answer to a head that
         // cannot be parsed is never written, and nothing bounds what is buffered for a client that does not read.
         //
-        // A client may send its request and shut its writing side down before it reads the answer.
-        .half_close(true);
+        // A client that shuts its writing side down has gone, as for Envoy and nginx: only so does the upstream hear of it.
+        .half_close(false);
     builder
 }
 
