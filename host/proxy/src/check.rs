@@ -228,6 +228,13 @@ const KEPT: [HeaderName; 4] = [
     header::CONTENT_TYPE,
 ];
 
+/// Fields of one connection that need not be named by it.
+const HOP_BY_HOP: [HeaderName; 3] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
+
 /// Removes what concerns one connection only (RFC 9110 section 7.6.1). `te: trailers` stays: gRPC needs it.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
@@ -248,7 +255,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(header::CONNECTION);
     }
-    for name in ["keep-alive", "proxy-connection", "http2-settings"] {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
     headers.remove(header::UPGRADE);

@@ -18,6 +18,7 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use crate::activity::{Activity, Watched};
 use crate::exchange;
+use crate::forwarded::Peer;
 use crate::local::LocalExecutor;
 use crate::worker::{ListenerKey, Worker};
 
@@ -27,6 +28,7 @@ pub(crate) struct Connection {
     pub(crate) listener: ListenerKey,
     pub(crate) peer: SocketAddr,
     pub(crate) peer_text: String,
+    pub(crate) forwarded: Peer,
     pub(crate) local: SocketAddr,
     pub(crate) id: u64,
     pub(crate) scheme: Scheme,
@@ -88,6 +90,7 @@ async fn accept(
         listener,
         peer,
         peer_text: peer.to_string(),
+        forwarded: Peer::new(peer),
         local,
         scheme: Scheme::HTTP,
         tls: None,

@@ -163,7 +163,7 @@ impl Exchange {
         check::remove_hop_by_hop(&mut head.headers);
         forwarded::set(
             &mut head,
-            connection.peer,
+            &connection.forwarded,
             connection.listener.port,
             &connection.worker.config.trust,
         );

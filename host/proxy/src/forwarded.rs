@@ -15,6 +15,22 @@ const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// A peer's address as the headers need it, made once for a connection.
+pub(crate) struct Peer {
+    ip: IpAddr,
+    value: HeaderValue,
+}
+
+impl Peer {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let ip = address.ip().to_canonical();
+        Self {
+            ip,
+            value: value(&ip.to_string()),
+        }
+    }
+}
+
 impl Trust {
     fn covers(&self, peer: IpAddr) -> bool {
         match self {
@@ -29,10 +45,10 @@ impl Trust {
 ///
 /// From an untrusted peer they are replaced and `Forwarded` is removed; from a trusted one `X-Forwarded-For` is appended
 /// to and what is there of the others is kept.
-pub(crate) fn set(head: &mut RequestHead, peer: SocketAddr, port: u16, trust: &Trust) {
-    let peer_ip = peer.ip().to_canonical();
+pub(crate) fn set(head: &mut RequestHead, peer: &Peer, port: u16, trust: &Trust) {
+    let peer_ip = peer.ip;
     let trusted = trust.covers(peer_ip);
-    let own = value(&peer_ip.to_string());
+    let own = peer.value.clone();
     let proto = if head.scheme == Scheme::HTTPS {
         "https"
     } else {
@@ -107,24 +123,24 @@ pub(crate) fn request_id(head: &mut RequestHead) -> HeaderValue {
     {
         return id.clone();
     }
-    let id = value(&uuid(fastrand::u128(..)));
+    let id = HeaderValue::from_bytes(&uuid(fastrand::u128(..)))
+        .unwrap_or_else(|_| HeaderValue::from_static("0"));
     head.headers.insert(REQUEST_ID, id.clone());
     id
 }
 
-/// A version 4 UUID (RFC 9562) of these random bits.
-fn uuid(bits: u128) -> String {
+/// A version 4 UUID (RFC 9562) of these random bits. Every request gets one, so it is written without the formatter.
+fn uuid(bits: u128) -> [u8; 36] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bits = bits & !(0xf << 76) | (4 << 76);
-    let bits = bits & !(0b11 << 62) | (0b10 << 62);
-    let hex = format!("{bits:032x}");
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
+    let bytes = (bits & !(0b11 << 62) | (0b10 << 62)).to_be_bytes();
+    let mut text = [b'-'; 36];
+    let places = (0..36).filter(|at| !matches!(at, 8 | 13 | 18 | 23));
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    for (at, digit) in places.zip(digits) {
+        text[at] = DIGITS[usize::from(digit)];
+    }
+    text
 }
 
 fn value(text: &str) -> HeaderValue {
@@ -170,7 +186,7 @@ mod tests {
     fn an_untrusted_peer_is_not_believed() {
         let mut head = head(&SPOOFED);
         let peer = "192.0.2.1:5000".parse().expect("an address");
-        set(&mut head, peer, 443, &Trust::None);
+        set(&mut head, &Peer::new(peer), 443, &Trust::None);
         assert_eq!(get(&head, "x-forwarded-for"), Some("192.0.2.1"));
         assert_eq!(get(&head, "x-forwarded-proto"), Some("https"));
         assert_eq!(get(&head, "x-forwarded-host"), Some("a.test"));
@@ -185,7 +201,7 @@ mod tests {
         let mut head = head(&SPOOFED);
         let peer = "192.0.2.1:5000".parse().expect("an address");
         let trust = Trust::Networks(vec!["192.0.2.0/24".parse().expect("a network")]);
-        set(&mut head, peer, 443, &trust);
+        set(&mut head, &Peer::new(peer), 443, &trust);
         assert_eq!(get(&head, "x-forwarded-for"), Some("1.1.1.1, 192.0.2.1"));
         assert_eq!(get(&head, "x-forwarded-host"), Some("evil.test"));
         assert_eq!(get(&head, "forwarded"), Some("for=1.1.1.1"));
@@ -202,7 +218,7 @@ mod tests {
         let mut head = head(&[("x-forwarded-for", "9.9.9.9, 1.1.1.1, 10.0.0.1")]);
         let peer = "10.0.0.2:1".parse().expect("an address");
         let trust = Trust::Hops(2);
-        set(&mut head, peer, 80, &trust);
+        set(&mut head, &Peer::new(peer), 80, &trust);
         assert_eq!(
             client_address(&head, peer, &trust)
                 .map(|a| a.ip().to_string())
@@ -229,7 +245,7 @@ mod tests {
 
     #[test]
     fn made_ids_are_version_4_uuids() {
-        assert_eq!(uuid(0), "00000000-0000-4000-8000-000000000000");
-        assert_eq!(uuid(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(&uuid(0), b"00000000-0000-4000-8000-000000000000");
+        assert_eq!(&uuid(u128::MAX), b"ffffffff-ffff-4fff-bfff-ffffffffffff");
     }
 }
