@@ -1,252 +1,257 @@
-"""Interleaved rounds of load through nginx, Envoy and tidegate, and the CPU time each spends per request.
+"""Interleaved rounds of load through nginx, Envoy and tidegate, and the CPU time that each spends on a request.
 
-Every server is started here on a free loopback port and ended by its process id. The proxy under load runs on core 0, the load
-and the backend on core 1. CPU per request is the only figure that compares on a shared machine: requests per second are bounded
-by core 1.
+Every server is started here on a free loopback port and ended by its process id. Proxies run on core 0, load and backend on
+core 1. CPU per request, and its ratio within one run, is what compares on a shared machine: requests per second are bounded by
+core 1.
 """
 
+import sys
+
+sys.dont_write_bytecode = True
+
 import argparse
-import glob
+import contextlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 
+import configurations
+from processes import Machine, Server, await_quiet, free_port
+
+PROXIES, LOAD = 0, 1
 HEADERS = [f"X-Bench-{n}: {'a' * 12}" for n in range(8)]
+# What is compared, and the goal for it: at most so much (<=) or at least (>=).
+RATIOS = [
+    ("tidegate", "nginx", "<=", 1.3),
+    ("tidegate+filter", "tidegate", "<=", 1.15),
+    ("tidegate+log", "tidegate", None, None),
+    ("envoy", "tidegate", ">=", 3.0),
+    ("envoy+filter", "tidegate+filter", ">=", 3.0),
+    ("envoy+filter", "envoy", None, None),
+    ("envoy", "nginx", None, None),
+]
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def start_all(arguments, folder, stack):
+    """The backend and the proxies under comparison, all of them ready and answering alike."""
+    def start(name, core, command, port):
+        server = Server(name, core, command, port, folder)
+        stack.callback(server.end)
+        return server
 
-
-class Server:
-    """A process, with its children, on one core."""
-
-    def __init__(self, name, core, command, port, log):
-        self.name, self.port, self.path = name, port, "/"
-        self.process = subprocess.Popen(
-            ["taskset", "-c", str(core), *command], stdout=log, stderr=log, start_new_session=True
-        )
-
-    def await_ready(self):
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                sys.exit(f"{self.name} ended with {self.process.returncode}")
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self.path}", timeout=2) as answer:
-                    if answer.status == 200:
-                        return
-            except OSError:
-                time.sleep(0.05)
-        sys.exit(f"{self.name} does not answer on port {self.port}")
-
-    def pids(self):
-        pids = [self.process.pid]
-        for pid in pids:
-            for children in glob.glob(f"/proc/{pid}/task/*/children"):
-                with open(children) as file:
-                    pids += [int(child) for child in file.read().split()]
-        return pids
-
-    def cpu_ns(self):
-        total = 0
-        for pid in self.pids():
-            for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
-                with open(path) as file:
-                    total += int(file.read().split()[0])
-        return total
-
-    def rss_mib(self):
-        total = 0
-        for pid in self.pids():
-            with open(f"/proc/{pid}/status") as file:
-                total += int(re.search(r"VmRSS:\s+(\d+)", file.read()).group(1))
-        return total / 1024
-
-    def end(self):
-        os.killpg(self.process.pid, signal.SIGTERM)
-        try:
-            self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-
-def write(folder, name, text):
-    path = os.path.join(folder, name)
-    with open(path, "w") as file:
-        file.write(text)
-    return path
-
-
-def nginx(folder, name, port, body):
-    return write(folder, f"{name}.conf", f"""
-worker_processes 1; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.err;
-events {{ worker_connections 4096; }}
-http {{ access_log off; keepalive_requests 1000000000; {body} }}
-""")
-
-
-def backend_config(folder, port):
-    return nginx(folder, "backend", port, f"""
-server {{ listen 127.0.0.1:{port}; location / {{ return 200 "hello, world\\n"; add_header x-one 1; add_header x-two 2; }} }}""")
-
-
-def nginx_config(folder, port, backend):
-    return nginx(folder, "proxy", port, f"""
-upstream backend {{ server 127.0.0.1:{backend}; keepalive 128; keepalive_requests 1000000000; }}
-server {{ listen 127.0.0.1:{port}; location / {{
-  proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
-  proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; }} }}""")
-
-
-def envoy_config(folder, name, port, backend, module=None):
-    filters = [{"name": "router", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]
-    if module:
-        filters.insert(0, {"name": "wasm", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            "config": {"name": "bench", "vm_config": {"runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": module}}}}}})
-    manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "bench", "http_filters": filters,
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
-            {"match": {"prefix": "/"}, "route": {"cluster": "backend", "timeout": "0s"}}]}]}}
-    address = lambda port: {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-    return write(folder, f"{name}.json", json.dumps({"static_resources": {
-        "listeners": [{"name": "in", "address": address(port), "filter_chains": [{"filters": [
-            {"name": "http", "typed_config": manager}]}]}],
-        "clusters": [{"name": "backend", "type": "STATIC", "load_assignment": {"cluster_name": "backend", "endpoints": [
-            {"lb_endpoints": [{"endpoint": {"address": address(backend)}}]}]}}]}}))
-
-
-def tidegate_manifests(folder, port, backend, module=None):
-    path = os.path.join(folder, f"manifests-{port}")
-    os.mkdir(path)
-    filters = [{"type": "ExtensionRef", "extensionRef": {"group": "tidegate.dev", "kind": "Filter", "name": "bench"}}]
-    gateway = "gateway.networking.k8s.io/v1"
-    items = [
-        {"apiVersion": gateway, "kind": "Gateway", "metadata": {"name": "bench"}, "spec": {
-            "gatewayClassName": "tidegate", "listeners": [{"name": "http", "protocol": "HTTP", "port": port}]}},
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "backend"}, "spec": {"ports": [{"port": 80}]}},
-        {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-         "metadata": {"name": "backend", "labels": {"kubernetes.io/service-name": "backend"}},
-         "ports": [{"port": backend}], "endpoints": [{"addresses": ["127.0.0.1"]}]},
-        {"apiVersion": gateway, "kind": "HTTPRoute", "metadata": {"name": "bench"}, "spec": {
-            "parentRefs": [{"name": "bench"}],
-            "rules": [{"filters": filters if module else [], "backendRefs": [{"name": "backend", "port": 80}]}]}}]
-    if module:
-        items.append({"apiVersion": "tidegate.dev/v1alpha1", "kind": "Filter", "metadata": {"name": "bench"},
-                      "spec": {"module": {"file": module}}})
-    write(path, "bench.json", json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
-    return path
-
-
-def start_all(arguments, folder, log):
+    upstream = free_port()
     module = os.path.abspath(arguments.module)
-    ports = {name: free_port() for name in ["backend", "nginx", "tidegate", "tidegate+log", "tidegate+filter", "envoy", "envoy+filter"]}
-    backend = ports["backend"]
-    first = Server("backend", 1, ["nginx", "-p", folder, "-c", backend_config(folder, backend)], backend, log)
-    first.await_ready()
+    backend = start("backend", LOAD, configurations.backend(folder, upstream), upstream)
+    backend.await_ready()
+    base_id = os.getpid() % 10000 * 2
 
-    def tidegate(name, module=None, access_log="off"):
-        manifests = tidegate_manifests(folder, ports[name], backend, module)
-        return Server(name, 0, [arguments.tidegate, "serve", "--manifests", manifests, "--bind", "127.0.0.1", "--workers", "1",
-                                "--access-log", access_log, "--admin", "off"], ports[name], log)
+    def nginx(name):
+        port = free_port()
+        return start(name, PROXIES, configurations.nginx_proxy(folder, port, upstream), port)
 
-    def envoy(name, base, module=None):
-        config = envoy_config(folder, name, ports[name], backend, module)
-        return Server(name, 0, [arguments.envoy, "-c", config, "--concurrency", "1", "--base-id", str(base), "-l", "error"],
-                      ports[name], log)
+    def tidegate(name, binary, wasm=None, log="off"):
+        port = free_port()
+        manifests = configurations.tidegate(folder, name, port, upstream, wasm)
+        return start(name, PROXIES, [binary, "serve", "--manifests", manifests, "--bind", "127.0.0.1", "--workers", "1",
+                                     "--access-log", log, "--admin", "off"], port)
 
-    base = os.getpid() % 10000 * 2
-    proxies = [
-        Server("nginx", 0, ["nginx", "-p", folder, "-c", nginx_config(folder, ports["nginx"], backend)], ports["nginx"], log),
-        tidegate("tidegate"), tidegate("tidegate+log", access_log="/dev/null"), tidegate("tidegate+filter", module),
-        envoy("envoy", base), envoy("envoy+filter", base + 1, module)]
+    def envoy(name, number, wasm=None):
+        port = free_port()
+        config = configurations.envoy(folder, name, port, upstream, wasm)
+        return start(name, PROXIES, [arguments.envoy, "-c", config, "--concurrency", "1", "--base-id", str(base_id + number),
+                                     "-l", "error"], port)
+
+    ours = arguments.tidegate
+    known = {
+        "nginx": nginx,
+        "tidegate": lambda name: tidegate(name, ours),
+        "tidegate+log": lambda name: tidegate(name, ours, log="/dev/null"),
+        "tidegate+filter": lambda name: tidegate(name, ours, module),
+        "envoy": lambda name: envoy(name, 0),
+        "envoy+filter": lambda name: envoy(name, 1, module),
+    }
+    for label, binary in arguments.other:
+        known[label] = lambda name, binary=binary: tidegate(name, binary)
+        known[f"{label}+filter"] = lambda name, binary=binary: tidegate(name, binary, module)
+    wanted = arguments.only or list(known)
+    if unknown := set(wanted) - set(known):
+        sys.exit(f"--only: {', '.join(sorted(unknown))}: not among {', '.join(known)}")
+    proxies = [make(name) for name, make in known.items() if name in wanted]
     for proxy in proxies:
         proxy.await_ready()
-    return first, proxies
+        check(proxy)
+    return backend, proxies
 
 
-def check_filter(proxies):
-    for proxy in proxies:
-        with urllib.request.urlopen(f"http://127.0.0.1:{proxy.port}/") as answer:
-            wanted = "yes" if proxy.name.endswith("+filter") else None
-            if answer.headers.get("x-bench") != wanted:
-                sys.exit(f"{proxy.name}: x-bench is {answer.headers.get('x-bench')}, expected {wanted}")
+def check(proxy):
+    """That the answer is the backend's, and that the filter runs where it is meant to and nowhere else."""
+    status, headers, body = proxy.get()
+    expected = "yes" if proxy.name.endswith("+filter") else None
+    answer = (status, body.decode(), headers.get("x-two"), headers.get("x-bench"))
+    if answer != (200, configurations.BODY, "2", expected):
+        sys.exit(f"{proxy.name}: status, body, x-two, x-bench are {answer}")
 
 
-
-def measure(proxy, connections, seconds):
-    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+def measure(backend, proxy, connections, seconds):
+    """One round."""
+    command = ["taskset", "-c", str(LOAD), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     for header in HEADERS:
         command += ["-H", header]
-    before = proxy.cpu_ns()
-    out = subprocess.run([*command, f"http://127.0.0.1:{proxy.port}/"], capture_output=True, text=True, check=True).stdout
-    spent = proxy.cpu_ns() - before
-    requests = int(re.search(r"(\d+) requests in", out).group(1))
+
+    def own():
+        wrk = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return (wrk.ru_utime + wrk.ru_stime) + backend.cpu_ns() / 1e9
+
+    machine, proxy_before, own_before = Machine(), proxy.cpu_ns(), own()
+    out = subprocess.run([*command, f"http://127.0.0.1:{proxy.port}/"], capture_output=True, text=True, check=True,
+                         timeout=seconds + 30).stdout
+    spent = (proxy.cpu_ns() - proxy_before) / 1e9
+    wall, busy, stolen = Machine().since(machine)
+    load = own() - own_before
     if "Non-2xx" in out or "Socket errors" in out:
-        sys.exit(f"{proxy.name}: failed requests\n{out}")
-    return {"cpu": spent / requests / 1000, "rate": requests / seconds, "p99": re.search(r"99%\s+(\S+)", out).group(1)}
+        proxy.fail(f"failed requests:\n{out}\n")
+    requests = int(re.search(r"(\d+) requests in", out).group(1))
+    return {
+        "cpu_us": spent / requests * 1e6,
+        "rate": requests / wall,
+        "p50_ms": latency(out, 50),
+        "p99_ms": latency(out, 99),
+        "core": spent / wall,
+        "others": max(0.0, (busy["cpu"] - spent - load) / wall),
+        "others_core0": max(0.0, (busy[f"cpu{PROXIES}"] - spent) / wall),
+        "stolen": stolen / wall,
+    }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tidegate", required=True)
-    parser.add_argument("--envoy", required=True)
-    parser.add_argument("--module", required=True)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--profile", default="dist", help="read by bench/run")
-    arguments = parser.parse_args()
-    folder = tempfile.mkdtemp(prefix="tidegate-bench-")
-    servers = []
-    with open(os.path.join(folder, "servers.log"), "w") as log:
-        try:
-            backend, proxies = start_all(arguments, folder, log)
-            servers = [backend, *proxies]
-            check_filter(proxies)
-            for proxy in proxies:
-                measure(proxy, arguments.connections, 1)
-            report(arguments, proxies)
-        finally:
-            for server in servers:
-                server.end()
-    shutil.rmtree(folder)
+def latency(out, percentile):
+    value, unit = re.search(rf"{percentile}%\s+([\d.]+)(us|ms|s)\b", out).groups()
+    return float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
 
 
-def report(arguments, proxies):
+def compare(arguments, backend, proxies, connections):
+    """All rounds with so many connections, and their report."""
     rounds = {proxy.name: [] for proxy in proxies}
+    for proxy in proxies:
+        measure(backend, proxy, connections, 1)
     load = os.getloadavg()[0]
     for _ in range(arguments.rounds):
         for proxy in proxies:
-            rounds[proxy.name].append(measure(proxy, arguments.connections, arguments.seconds))
-    print(f"{arguments.rounds} rounds of {arguments.seconds} s, {arguments.connections} connections, load before {load:.1f}")
-    print(f"{'':16} {'CPU us/request':>24} {'requests/s':>11} {'p99':>9} {'RSS MiB':>8}")
-    print(f"{'':16} {'min':>12}{'median':>12} {'median':>11} {'last':>9}")
-    median = {}
+            rounds[proxy.name].append(measure(backend, proxy, connections, arguments.seconds))
+    print(f"\n{connections} connections: {arguments.rounds} interleaved rounds of {arguments.seconds} s, "
+          f"load average {load:.1f} before and {os.getloadavg()[0]:.1f} after")
+    table(rounds, proxies)
+    return rounds, ratios(rounds)
+
+
+def table(rounds, proxies):
+    print(f"  {'':18}|{'CPU us/request':^16}|{'requests/s':^12}|{'p50 ms':^8}|{'p99 ms':^8}|{'RSS':^7}|{'core 0':^8}|{'others, cores':^17}")
+    print(f"  {'':18}|{'min':>7} {'median':>7} |{'median':^12}|{'median':^8}|{'median':^8}|{'MiB':^7}|{'used':^8}|{'median':>8} {'max':>7}")
     for proxy in proxies:
-        cpu = [one["cpu"] for one in rounds[proxy.name]]
-        median[proxy.name] = statistics.median(cpu)
-        rate = statistics.median(one["rate"] for one in rounds[proxy.name])
-        print(f"{proxy.name:16} {min(cpu):12.1f}{median[proxy.name]:12.1f} {rate:11.0f} {rounds[proxy.name][-1]['p99']:>9} {proxy.rss_mib():8.0f}")
-    paired = lambda a, b: statistics.median(x["cpu"] / y["cpu"] for x, y in zip(rounds[a], rounds[b]))
-    print("\nratios, median of the rounds' own")
-    for a, b, goal in [("tidegate", "nginx", "at most 1.3"), ("tidegate+filter", "tidegate", "at most 1.15"),
-                       ("tidegate+log", "tidegate", ""), ("envoy", "tidegate", "at least 3"),
-                       ("envoy+filter", "tidegate+filter", "at least 3"), ("envoy+filter", "envoy", "")]:
-        print(f"  {a} / {b}: {paired(a, b):.2f} {'(goal: ' + goal + ')' if goal else ''}")
+        def values(key, name=proxy.name):
+            return [one[key] for one in rounds[name]]
+        cpu, others = values("cpu_us"), values("others")
+        middle = {key: statistics.median(values(key)) for key in ["rate", "p50_ms", "p99_ms", "core"]}
+        print(f"  {proxy.name:18}|{min(cpu):7.1f} {statistics.median(cpu):7.1f} |{middle['rate']:10.0f}  |{middle['p50_ms']:7.2f} |"
+              f"{middle['p99_ms']:7.2f} |{proxy.rss_mib():6.0f} |{middle['core']:7.0%} |{statistics.median(others):8.2f} {max(others):7.2f}")
+    every = [one for name in rounds for one in rounds[name]]
+    print(f"  others on the proxies' core: median {statistics.median(one['others_core0'] for one in every):.2f}, "
+          f"max {max(one['others_core0'] for one in every):.2f}; taken by the hypervisor: max {max(one['stolen'] for one in every):.2f} cores")
+
+
+def ratios(rounds):
+    """Prints them; returns each with whether its goal is met."""
+    found = []
+    print("  ratio of CPU per request" + " " * 16 + "of minima   median of the rounds' own (quartiles)")
+    others = [name for name in rounds if name.split("+")[0] not in {"nginx", "tidegate", "envoy"}]
+    extra = [(name, "tidegate+filter" if name.endswith("+filter") else "tidegate", None, None) for name in others]
+    for a, b, sense, goal in RATIOS + extra:
+        if a not in rounds or b not in rounds:
+            continue
+        own = sorted(x["cpu_us"] / y["cpu_us"] for x, y in zip(rounds[a], rounds[b]))
+        of_minima = min(x["cpu_us"] for x in rounds[a]) / min(y["cpu_us"] for y in rounds[b])
+        middle = statistics.median(own)
+        low, _, high = statistics.quantiles(own, n=4) if len(own) > 1 else (middle, middle, middle)
+        met = None if goal is None else middle <= goal if sense == "<=" else middle >= goal
+        verdict = "" if met is None else f"   goal {'at most' if sense == '<=' else 'at least'} {goal:g}: {'met' if met else 'MISSED'}"
+        print(f"    {a + ' / ' + b:36} {of_minima:9.2f}   {middle:9.2f} ({low:.2f} to {high:.2f}){verdict}")
+        found.append({"a": a, "b": b, "of_minima": of_minima, "median": middle, "goal": goal, "met": met})
+    return found
+
+
+def arguments_of(command_line):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tidegate", required=True, metavar="BINARY")
+    parser.add_argument("--envoy", required=True, metavar="BINARY")
+    parser.add_argument("--module", required=True, metavar="WASM", help="the filter, for tidegate and for Envoy")
+    parser.add_argument("--other", action="append", default=[], metavar="LABEL=BINARY", type=labelled,
+                        help="one more build of tidegate in the same rounds, to compare before and after; repeatable")
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,NAME", help="leave out the others")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=int, default=3, help="of each proxy in each round")
+    parser.add_argument("--connections", type=lambda text: [int(one) for one in text.split(",")], default=[32, 64], metavar="N,N")
+    parser.add_argument("--await-quiet", type=int, default=0, metavar="SECONDS", help="wait so long for others to be quiet")
+    parser.add_argument("--json", metavar="FILE", help="every round, for other programs")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when a goal is missed")
+    return parser.parse_args(command_line)
+
+
+def labelled(text):
+    label, _, binary = text.partition("=")
+    if not label or not binary:
+        raise argparse.ArgumentTypeError("expected LABEL=BINARY")
+    return label, binary
+
+
+def check_place(arguments):
+    """That everything needed is here, before anything is started."""
+    if not {PROXIES, LOAD} <= os.sched_getaffinity(0):
+        sys.exit(f"cores {PROXIES} and {LOAD} are needed; this process may use {sorted(os.sched_getaffinity(0))}")
+    for command in ["nginx", "wrk", "taskset"]:
+        if not shutil.which(command):
+            sys.exit(f"{command} is missing; bench/run installs it")
+    for path in [arguments.tidegate, arguments.envoy, arguments.module, *(binary for _, binary in arguments.other)]:
+        if not os.path.isfile(path):
+            sys.exit(f"{path} is missing; bench/run builds or installs it")
+
+
+def describe(arguments):
+    def said(*command):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        return " ".join((done.stdout + done.stderr).split())
+    with open("/proc/cpuinfo") as file:
+        cpu = re.search(r"model name\s*:\s*(.*)", file.read())
+    print(f"{time.strftime('%Y-%m-%d %H:%M')}, {os.cpu_count()} cores ({cpu.group(1) if cpu else 'unknown'}), Linux {os.uname().release}")
+    print(f"{said(arguments.tidegate, '--version')} ({arguments.tidegate}); {said('nginx', '-v')}; "
+          f"Envoy {said(arguments.envoy, '--version').split('/')[-4]}")
+
+
+def main():
+    arguments = arguments_of(None)
+    check_place(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    results = {}
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-bench-"))
+        # nginx gives up root; its worker must still reach its files.
+        os.chmod(folder, 0o755)
+        describe(arguments)
+        backend, proxies = start_all(arguments, folder, stack)
+        await_quiet(arguments.await_quiet)
+        for connections in arguments.connections:
+            rounds, found = compare(arguments, backend, proxies, connections)
+            results[connections] = {"rounds": rounds, "ratios": found}
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(results, file, indent=1)
+    missed = any(ratio["met"] is False for result in results.values() for ratio in result["ratios"])
+    sys.exit(1 if missed and arguments.strict else 0)
 
 
 if __name__ == "__main__":
