@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue, Method};
 use tidegate_model::{
-    Age, HostPattern, Labels, ListenerHost, PathMatch, RequestHead, RouteEntry, RouteMatch, RouteQuery, RouteTable,
-    Rule, RuleOrigin, Timeouts, path,
+    Age, HostPattern, Labels, ListenerHost, PathMatch, RequestHead, RouteEntry, RouteMatch,
+    RouteQuery, RouteTable, Rule, RuleOrigin, Timeouts, path,
 };
 
 /// Routes of one host.
@@ -16,7 +16,10 @@ const PER_HOST: usize = 10;
 const LOOKUPS: usize = 200_000;
 
 fn main() {
-    println!("{:>8} {:>12} {:>14} {:>14} {:>12}", "routes", "build ms", "random ns", "one host ns", "drop ms");
+    println!(
+        "{:>8} {:>12} {:>14} {:>14} {:>12}",
+        "routes", "build ms", "random ns", "one host ns", "drop ms"
+    );
     for routes in [100, 1_000, 10_000, 100_000] {
         measure(routes);
     }
@@ -27,7 +30,9 @@ fn measure(routes: usize) {
     let began = Instant::now();
     let table = table(hosts);
     let build = began.elapsed();
-    let heads: Vec<_> = (0..4096).map(|n| head(scattered(n) % hosts, scattered(n + 7) % PER_HOST)).collect();
+    let heads: Vec<_> = (0..4096)
+        .map(|n| head(scattered(n) % hosts, scattered(n + 7) % PER_HOST))
+        .collect();
     let random = time(&table, &heads);
     let one = time(&table, &heads[..1]);
     let began = Instant::now();
@@ -44,8 +49,14 @@ fn time(table: &ListenerHost, heads: &[RequestHead]) -> f64 {
     let began = Instant::now();
     for at in 0..LOOKUPS {
         let head = &heads[at % heads.len()];
-        let query = RouteQuery { head, path: path::canonical(head.path.path()) };
-        assert!(black_box(table.find(head.host(), &query)).is_some(), "every request has a route");
+        let query = RouteQuery {
+            head,
+            path: path::canonical(head.path.path()),
+        };
+        assert!(
+            black_box(table.find(head.host(), &query)).is_some(),
+            "every request has a route"
+        );
     }
     began.elapsed().as_secs_f64() * 1e9 / LOOKUPS as f64
 }
@@ -61,9 +72,18 @@ fn table(hosts: usize) -> ListenerHost {
         let pattern = HostPattern::parse(&format!("host-{host}.example.com"), Labels::Many);
         let entries = (0..PER_HOST).map(|place| RouteEntry {
             matches: RouteMatch::path(PathMatch::prefix(&format!("/service-{place}/v1"))),
-            age: Age { place: (place, 0), ..Age::default() },
+            age: Age {
+                place: (place, 0),
+                ..Age::default()
+            },
             rule: Arc::new(Rule {
-                origin: RuleOrigin::new("HTTPRoute", "bench", &format!("route-{host}"), place, None),
+                origin: RuleOrigin::new(
+                    "HTTPRoute",
+                    "bench",
+                    &format!("route-{host}"),
+                    place,
+                    None,
+                ),
                 filters: Vec::new(),
                 backends: Vec::new(),
                 timeouts: Timeouts::default(),
@@ -81,7 +101,9 @@ fn head(host: usize, service: usize) -> RequestHead {
         method: Method::GET,
         scheme: http::uri::Scheme::HTTP,
         authority: HeaderValue::from_str(&format!("host-{host}.example.com")).expect("a host"),
-        path: format!("/service-{service}/v1/items/42?page=2").parse().expect("a path"),
+        path: format!("/service-{service}/v1/items/42?page=2")
+            .parse()
+            .expect("a path"),
         headers: HeaderMap::new(),
     }
 }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use tidegate_model::{FailurePolicy, Filter, HeaderModifier, ResponseHead, Rule};
+use tidegate_model::{FailurePolicy, Filter, FilterMode, HeaderModifier, ResponseHead, Rule};
 use tidegate_wasm::{Action, Callback, Direction, Failure, LocalReply, StreamIo};
 
 use crate::body::Body;
@@ -250,6 +250,10 @@ impl Chain {
 impl Stream {
     /// Adds a module to the chain. `Ok(None)`: it cannot run and is skipped.
     pub(crate) fn open_module(&self, filter: &Rc<WorkerFilter>) -> Result<Option<usize>, Error> {
+        // Shadow never touches a request. What it would do is not recorded yet, and the Filter's status says so.
+        if filter.spec.mode == FilterMode::Shadow {
+            return Ok(None);
+        }
         let plugin = match &filter.state {
             FilterState::Ready(plugin) => plugin,
             FilterState::Unavailable { cause, message } => {

@@ -250,6 +250,13 @@ pub async fn whole(response: Response<Incoming>) -> Answer {
     }
 }
 
+/// Its errors reach the requests, but not always with their cause.
+async fn tell(connection: impl Future<Output = hyper::Result<()>>) {
+    if let Err(error) = connection.await {
+        eprintln!("client connection: {error:?}");
+    }
+}
+
 async fn tcp(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
     let stream = within("connect", TcpStream::connect(address)).await?;
     stream.set_nodelay(true)?;
@@ -262,8 +269,7 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Its errors reach the requests.
-    tokio::spawn(async move { drop(connection.await) });
+    tokio::spawn(tell(connection));
     Ok(Sender::Http1(sender))
 }
 
@@ -272,6 +278,6 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-    tokio::spawn(async move { drop(connection.await) });
+    tokio::spawn(tell(connection));
     Ok(Sender::Http2(sender))
 }

@@ -284,5 +284,11 @@ fn warnings(object: &api::Filter, mut warnings: Vec<String>) -> Vec<String> {
             "spec.pull.{field} is not applied yet: the module is fetched without credentials and with the authorities of the system; until then mount it and use module.file or module.configMapRef"
         ));
     }
+    if object.spec.mode == api::FilterMode::Shadow {
+        warnings.push("spec.mode: Shadow is not recorded yet: the filter is loaded and configured, but sees no request; use Enforce to run it".to_owned());
+    }
+    if object.spec.vm.isolation == api::Isolation::Request {
+        warnings.push("spec.vm.isolation: Request is not there yet: the filter has a VM of its own on each worker, as with Dedicated, and requests share it".to_owned());
+    }
     warnings
 }
