@@ -1,109 +1,67 @@
-//! What a route look-up costs as the number of routes grows: ten routes for each host, random hosts and paths.
+//! What many routes cost: one look-up, one translation, one edit until it serves, and memory.
+//!
+//! ```text
+//!   fleet (manifests) ─┬─ lookup: in process, from 100 to 100,000 routes
+//!                      ├─ steps:  in process, what one edit costs step by step
+//!                      └─ edits:  a real `tidegate serve`, an edited file until the answer changes
+//! ```
+//!
+//! Figures are wall time on whatever machine this is; README.md says how to read them.
 
-use std::hint::black_box;
-use std::sync::Arc;
-use std::time::Instant;
+mod backend;
+mod client;
+mod edits;
+mod figures;
+mod fleet;
+mod gateway;
+mod lookup;
+mod steps;
 
-use http::{HeaderMap, HeaderValue, Method};
-use tidegate_model::{
-    Age, HostPattern, Labels, ListenerHost, PathMatch, RequestHead, RouteEntry, RouteMatch,
-    RouteQuery, RouteTable, Rule, RuleOrigin, Timeouts, path,
-};
+use std::path::PathBuf;
 
-/// Routes of one host.
-const PER_HOST: usize = 10;
-/// Look-ups that are timed together.
-const LOOKUPS: usize = 200_000;
+use clap::Parser;
 
-fn main() {
-    println!(
-        "{:>8} {:>12} {:>14} {:>14} {:>12}",
-        "routes", "build ms", "random ns", "one host ns", "drop ms"
-    );
-    for routes in [100, 1_000, 10_000, 100_000] {
-        measure(routes);
+use crate::fleet::Fleet;
+
+// The allocator of the binary, so that translating and dropping cost here what they cost there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures what many routes cost.
+#[derive(Parser)]
+#[command(max_term_width = 110)]
+struct Arguments {
+    /// The binary whose edits and memory are measured.
+    #[arg(long, value_name = "BINARY", default_value = "target/release/tidegate")]
+    tidegate: PathBuf,
+    /// Hostnames; each is a file of its own.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    hosts: usize,
+    /// HTTPRoutes under each hostname.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    routes: usize,
+    /// Edits to measure end to end.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    edits: usize,
+    /// Only this part; repeatable.
+    #[arg(long, value_name = "lookup|steps|edits", value_parser = ["lookup", "steps", "edits"])]
+    only: Vec<String>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let wanted = |part: &str| arguments.only.is_empty() || arguments.only.iter().any(|one| one == part);
+    let fleet = Fleet { hosts: arguments.hosts, routes: arguments.routes };
+    println!("load average {}", figures::load_average());
+    if wanted("lookup") {
+        lookup::measure()?;
     }
-}
-
-fn measure(routes: usize) {
-    let hosts = routes / PER_HOST;
-    let began = Instant::now();
-    let table = table(hosts);
-    let build = began.elapsed();
-    let heads: Vec<_> = (0..4096)
-        .map(|n| head(scattered(n) % hosts, scattered(n + 7) % PER_HOST))
-        .collect();
-    let random = time(&table, &heads);
-    let one = time(&table, &heads[..1]);
-    let began = Instant::now();
-    drop(table);
-    let dropped = began.elapsed();
-    println!(
-        "{routes:>8} {:>12.1} {random:>14.0} {one:>14.0} {:>12.1}",
-        build.as_secs_f64() * 1e3,
-        dropped.as_secs_f64() * 1e3
-    );
-}
-
-fn time(table: &ListenerHost, heads: &[RequestHead]) -> f64 {
-    let began = Instant::now();
-    for at in 0..LOOKUPS {
-        let head = &heads[at % heads.len()];
-        let query = RouteQuery {
-            head,
-            path: path::canonical(head.path.path()),
-        };
-        assert!(
-            black_box(table.find(head.host(), &query)).is_some(),
-            "every request has a route"
-        );
+    if wanted("steps") {
+        steps::measure(&fleet)?;
     }
-    began.elapsed().as_secs_f64() * 1e9 / LOOKUPS as f64
-}
-
-/// A number that looks random and is the same in every run.
-fn scattered(n: usize) -> usize {
-    (n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 17
-}
-
-fn table(hosts: usize) -> ListenerHost {
-    let mut table = ListenerHost::default();
-    for host in 0..hosts {
-        let pattern = HostPattern::parse(&format!("host-{host}.example.com"), Labels::Many);
-        let entries = (0..PER_HOST).map(|place| RouteEntry {
-            matches: RouteMatch::path(PathMatch::prefix(&format!("/service-{place}/v1"))),
-            age: Age {
-                place: (place, 0),
-                ..Age::default()
-            },
-            rule: Arc::new(Rule {
-                origin: RuleOrigin::new(
-                    "HTTPRoute",
-                    "bench",
-                    &format!("route-{host}"),
-                    place,
-                    None,
-                ),
-                filters: Vec::new(),
-                backends: Vec::new(),
-                timeouts: Timeouts::default(),
-                retry: None,
-                access_log: true,
-            }),
-        });
-        table.routes.insert(&pattern, RouteTable::new(entries));
+    if wanted("edits") {
+        edits::measure(&fleet, &arguments.tidegate, arguments.edits)?;
     }
-    table
-}
-
-fn head(host: usize, service: usize) -> RequestHead {
-    RequestHead {
-        method: Method::GET,
-        scheme: http::uri::Scheme::HTTP,
-        authority: HeaderValue::from_str(&format!("host-{host}.example.com")).expect("a host"),
-        path: format!("/service-{service}/v1/items/42?page=2")
-            .parse()
-            .expect("a path"),
-        headers: HeaderMap::new(),
-    }
+    println!("\nload average {}", figures::load_average());
+    Ok(())
 }

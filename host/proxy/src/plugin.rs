@@ -14,7 +14,7 @@ use std::time::Duration;
 use tidegate_model::{FailureCause, FilterId, FilterSpec, Isolation};
 use tidegate_wasm::{
     Cause, ContextId, Direction, Effect, Failure, LocalReply, Module, PluginConfig, RootId, Shared,
-    Vm, VmConfig,
+    Vm, VmConfig, VmId,
 };
 use tokio::task::AbortHandle;
 
@@ -65,6 +65,9 @@ pub struct PluginStats {
     pub last_error: std::sync::Mutex<Option<String>>,
 }
 
+/// Status 12 of gRPC.
+const GRPC_UNIMPLEMENTED: u32 = 12;
+
 /// Which VM: see "Key" in the life of a VM.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct VmKey {
@@ -95,6 +98,7 @@ pub(crate) struct WorkerFilter {
 /// A VM and the streams that wait for it.
 pub(crate) struct VmCell {
     worker: Weak<Worker>,
+    id: VmId,
     vm: RefCell<Vm>,
     slots: RefCell<HashMap<ContextId, Rc<Slot>>>,
     roots: RefCell<HashMap<RootId, Root>>,
@@ -253,6 +257,13 @@ impl Filters {
         }
     }
 
+    /// The VM of this worker with that id; `caller` is the one that asks, and is in use.
+    fn vm_by_id(&self, caller: &Rc<VmCell>, id: VmId) -> Option<Rc<VmCell>> {
+        let vms = self.vms.borrow();
+        let cells = vms.values().filter_map(Weak::upgrade);
+        cells.chain([caller.clone()]).find(|cell| cell.id == id)
+    }
+
     /// The VM for a plugin, made if there is none alive.
     fn vm(&self, worker: &Weak<Worker>, plugin: &Plugin) -> Result<Rc<VmCell>, Failure> {
         let key = plugin.key();
@@ -268,6 +279,7 @@ impl Filters {
         let vm = Vm::start(&plugin.module, plugin.vm.clone(), plugin.shared.clone())?;
         let cell = Rc::new(VmCell {
             worker: worker.clone(),
+            id: vm.id(),
             vm: RefCell::new(vm),
             slots: RefCell::default(),
             roots: RefCell::default(),
@@ -470,8 +482,29 @@ impl VmCell {
                 };
                 self.call_out(root, token, call);
             }
-            // Routes are chosen once here, and the rest needs no action of the data plane.
-            _ => {}
+            Effect::GrpcCall { target, .. } | Effect::GrpcStream { target } => {
+                let (root, token) = (target.root, target.token);
+                self.later(root, move |vm| {
+                    vm.on_grpc_close(
+                        token,
+                        GRPC_UNIMPLEMENTED,
+                        "this host makes no gRPC calls yet".to_owned(),
+                    )
+                });
+            }
+            Effect::QueueReady { token, vm, root } => {
+                let worker = self.worker.upgrade();
+                let consumer = worker.and_then(|worker| worker.filters.vm_by_id(self, vm));
+                if let Some(consumer) = consumer {
+                    consumer.later(root, move |vm| vm.on_queue_ready(root, token));
+                }
+            }
+            // What belongs to a call that was answered above is over; routes are chosen once; a root that is done is gone.
+            Effect::GrpcSend { .. }
+            | Effect::GrpcCancel { .. }
+            | Effect::GrpcClose { .. }
+            | Effect::ClearRouteCache { .. }
+            | Effect::RootDone { .. } => {}
         }
     }
 
@@ -479,6 +512,29 @@ impl VmCell {
         if let Some(slot) = self.slots.borrow().get(&context) {
             slot.push(event);
         }
+    }
+
+    /// Enters a root context after the call that is running now has returned.
+    fn later(
+        self: &Rc<Self>,
+        root: RootId,
+        call: impl FnOnce(&mut Vm) -> Result<(), Failure> + 'static,
+    ) {
+        let cell = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            let Some(cell) = cell.upgrade().filter(|cell| !cell.is_dead()) else {
+                return;
+            };
+            let filter = cell
+                .roots
+                .borrow()
+                .get(&root)
+                .and_then(|(filter, _)| filter.upgrade());
+            if let Some(plugin) = filter.as_ref().and_then(|filter| filter.plugin().cloned()) {
+                // A failure has been told to all streams of the VM.
+                let _ = cell.enter(&plugin, call);
+            }
+        });
     }
 
     fn call_out(self: &Rc<Self>, root: RootId, token: u32, call: callout::Call) {
