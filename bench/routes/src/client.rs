@@ -30,7 +30,9 @@ impl Client {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { reader: BufReader::new(stream) })
+        Ok(Self {
+            reader: BufReader::new(stream),
+        })
     }
 
     /// GET.
@@ -41,11 +43,18 @@ impl Client {
         let start = Instant::now();
         let request = format!("GET {path}/item HTTP/1.1\r\nHost: {host}\r\n\r\n");
         self.reader.get_mut().write_all(request.as_bytes())?;
-        let status = self.line()?.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status line")?;
+        let status = self
+            .line()?
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .context("no status line")?;
         let (mut edition, mut length) = (None, None);
         loop {
             let line = self.line()?;
-            let Some((name, value)) = line.split_once(':') else { break };
+            let Some((name, value)) = line.split_once(':') else {
+                break;
+            };
             match name.to_ascii_lowercase().as_str() {
                 EDITION => edition = Some(value.trim().parse()?),
                 "content-length" => length = Some(value.trim().parse()?),
@@ -54,7 +63,11 @@ impl Client {
         }
         let length: usize = length.context("an answer without Content-Length")?;
         self.reader.read_exact(&mut vec![0; length])?;
-        Ok(Answer { status, edition, took: start.elapsed() })
+        Ok(Answer {
+            status,
+            edition,
+            took: start.elapsed(),
+        })
     }
 
     fn line(&mut self) -> anyhow::Result<String> {

@@ -22,7 +22,10 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Prints memory, the start, edits until they serve, and what requests noticed of them.
 pub(crate) fn measure(fleet: &Fleet, binary: &Path, edits: usize) -> anyhow::Result<()> {
     let backend = backend::start()?;
-    let small = Fleet { hosts: 1, routes: 1 };
+    let small = Fleet {
+        hosts: 1,
+        routes: 1,
+    };
     let folder = tempfile::tempdir()?;
     let empty = Gateway::start(binary, &small, folder.path(), backend)?;
     let base = empty.memory("VmRSS")?;
@@ -34,21 +37,49 @@ pub(crate) fn measure(fleet: &Fleet, binary: &Path, edits: usize) -> anyhow::Res
     let before = gateway.cpu()?;
     thread::sleep(IDLE);
     let idle = gateway.cpu()? - before;
-    let run = Run { fleet, folder: folder.path(), gateway: &gateway };
+    let run = Run {
+        fleet,
+        folder: folder.path(),
+        gateway: &gateway,
+    };
     let cpu = gateway.cpu()?;
     let found = run.edits(edits)?;
     let cpu = (gateway.cpu()? - cpu) / u32::try_from(edits).context("too many edits")?;
 
-    heading(&format!("{binary:?} serve, {} routes, {} hosts and files, times in ms", fleet.len(), fleet.hosts), &SPREAD);
+    heading(
+        &format!(
+            "{binary:?} serve, {} routes, {} hosts and files, times in ms",
+            fleet.len(),
+            fleet.hosts
+        ),
+        &SPREAD,
+    );
     spread("edit written until served", &found.served);
     spread("a request meanwhile", &found.during);
     spread("a request at rest", &found.rest);
-    println!("  CPU of the process for one edit, requests included: {} ms", milliseconds(cpu));
-    println!("  start until the last host serves: {} ms", milliseconds(gateway.started_in));
-    println!("  CPU while nothing happens: {} ms in {} s", milliseconds(idle), IDLE.as_secs());
+    println!(
+        "  CPU of the process for one edit, requests included: {} ms",
+        milliseconds(cpu)
+    );
+    println!(
+        "  start until the last host serves: {} ms",
+        milliseconds(gateway.started_in)
+    );
+    println!(
+        "  CPU while nothing happens: {} ms in {} s",
+        milliseconds(idle),
+        IDLE.as_secs()
+    );
     let of_routes = (fresh - base) * 1024.0 / fleet.len() as f64;
-    println!("  memory: {base:.1} MiB resident with one route, {fresh:.1} MiB with {} ({of_routes:.1} KiB a route),", fleet.len());
-    println!("          {:.1} MiB after the edits, {:.1} MiB at most", gateway.memory("VmRSS")?, gateway.memory("VmHWM")?);
+    println!(
+        "  memory: {base:.1} MiB resident with one route, {fresh:.1} MiB with {} ({of_routes:.1} KiB a route),",
+        fleet.len()
+    );
+    println!(
+        "          {:.1} MiB after the edits, {:.1} MiB at most",
+        gateway.memory("VmRSS")?,
+        gateway.memory("VmHWM")?
+    );
     Ok(())
 }
 
@@ -72,22 +103,36 @@ impl Run<'_> {
         let mut random = fastrand::Rng::with_seed(7);
         let mut client = Client::connect(self.gateway.port)?;
         for edition in 1..=edits {
-            let (host, route) = (random.usize(..self.fleet.hosts), random.usize(..self.fleet.routes));
+            let (host, route) = (
+                random.usize(..self.fleet.hosts),
+                random.usize(..self.fleet.routes),
+            );
             self.edit(&mut client, host, (route, edition), &mut found)?;
             // Out of step with the hold-off and with the last reload.
             let rest = Instant::now() + Duration::from_millis(random.u64(50..150));
             while Instant::now() < rest {
-                found.rest.push(client.get(&Fleet::host(host), &Fleet::path(route))?.took);
+                found
+                    .rest
+                    .push(client.get(&Fleet::host(host), &Fleet::path(route))?.took);
                 thread::sleep(PAUSE);
             }
         }
         Ok(found)
     }
 
-    fn edit(&self, client: &mut Client, host: usize, edition: (usize, usize), found: &mut Found) -> anyhow::Result<()> {
+    fn edit(
+        &self,
+        client: &mut Client,
+        host: usize,
+        edition: (usize, usize),
+        found: &mut Found,
+    ) -> anyhow::Result<()> {
         let (name, path) = (Fleet::host(host), Fleet::path(edition.0));
         let ((), writing) = {
-            let (written, took) = figures::timed(|| self.fleet.write_host(&self.folder.join("manifests"), host, Some(edition)));
+            let (written, took) = figures::timed(|| {
+                self.fleet
+                    .write_host(&self.folder.join("manifests"), host, Some(edition))
+            });
             (written?, took)
         };
         // The rename is the last thing that writing does, so the clock starts there.
@@ -95,7 +140,10 @@ impl Run<'_> {
         loop {
             let answer = client.get(&name, &path)?;
             if answer.status != 200 {
-                bail!("{name}{path} was answered with {} while it was edited", answer.status);
+                bail!(
+                    "{name}{path} was answered with {} while it was edited",
+                    answer.status
+                );
             }
             if answer.edition == Some(edition.1) {
                 found.served.push(start.elapsed());
@@ -103,7 +151,10 @@ impl Run<'_> {
             }
             found.during.push(answer.took);
             if start.elapsed() > PATIENCE {
-                bail!("edit {} of {name}{path} is not served after {PATIENCE:?}; writing it took {writing:?}", edition.1);
+                bail!(
+                    "edit {} of {name}{path} is not served after {PATIENCE:?}; writing it took {writing:?}",
+                    edition.1
+                );
             }
             thread::sleep(PAUSE);
         }

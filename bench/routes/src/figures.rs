@@ -25,7 +25,10 @@ impl Samples {
         ordered.sort_unstable();
         // Samples are counted in thousands at the most, so nothing is lost on the way.
         let rank = (part * ordered.len() as f64).ceil() as usize;
-        ordered.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+        ordered
+            .get(rank.saturating_sub(1))
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -49,7 +52,10 @@ pub(crate) fn milliseconds(duration: Duration) -> String {
 /// The head of a table whose first column is a name.
 pub(crate) fn heading(title: &str, columns: &[&str]) {
     println!("\n{title}");
-    row("", &columns.iter().map(ToString::to_string).collect::<Vec<_>>());
+    row(
+        "",
+        &columns.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    );
 }
 
 /// One line of it.

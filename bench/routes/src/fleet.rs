@@ -50,8 +50,16 @@ impl Fleet {
 
     /// Writes the file of one hostname, all at once as editors and mounts do. With an edition, the route of that number answers
     /// with it.
-    pub(crate) fn write_host(&self, folder: &Path, host: usize, edition: Option<(usize, usize)>) -> anyhow::Result<()> {
-        write(&Self::file(folder, host), &documents(&self.host_objects(host, edition)))
+    pub(crate) fn write_host(
+        &self,
+        folder: &Path,
+        host: usize,
+        edition: Option<(usize, usize)>,
+    ) -> anyhow::Result<()> {
+        write(
+            &Self::file(folder, host),
+            &documents(&self.host_objects(host, edition)),
+        )
     }
 
     /// Everything as typed objects, without files.
@@ -60,7 +68,8 @@ impl Fleet {
         let mut objects = base(80, 3000);
         objects.extend((0..self.hosts).flat_map(|host| self.host_objects(host, None)));
         for object in &objects {
-            let decoded = decode(object, Source::default(), Age::default()).context("a kind that is not read")?;
+            let decoded = decode(object, Source::default(), Age::default())
+                .context("a kind that is not read")?;
             resources.apply(decoded?);
         }
         Ok(resources)
@@ -73,7 +82,9 @@ impl Fleet {
     fn host_objects(&self, host: usize, edition: Option<(usize, usize)>) -> Vec<Value> {
         (0..self.routes)
             .map(|route| {
-                let edition = edition.filter(|(edited, _)| *edited == route).map(|(_, edition)| edition);
+                let edition = edition
+                    .filter(|(edited, _)| *edited == route)
+                    .map(|(_, edition)| edition);
                 http_route(host, route, edition)
             })
             .collect()
@@ -155,7 +166,8 @@ fn yaml(value: &Value, depth: usize, text: &mut String) {
 }
 
 fn nested(value: &Value, depth: usize, text: &mut String) {
-    let is_empty = value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(serde_json::Map::is_empty);
+    let is_empty = value.as_array().is_some_and(Vec::is_empty)
+        || value.as_object().is_some_and(serde_json::Map::is_empty);
     if is_empty || !(value.is_array() || value.is_object()) {
         // JSON's scalars and empty collections are YAML's.
         text.push_str(&format!(" {value}\n"));
@@ -187,14 +199,26 @@ mod tests {
 
     #[test]
     fn files_and_objects_mean_the_same() {
-        let fleet = Fleet { hosts: 3, routes: 2 };
+        let fleet = Fleet {
+            hosts: 3,
+            routes: 2,
+        };
         let folder = tempfile::tempdir().unwrap();
         fleet.write(folder.path(), 80, 3000).unwrap();
         let read = Manifests::new([folder.path()]).reload().resources;
-        assert!(read.errors.is_empty() && read.rejected.is_empty(), "{:?} {:?}", read.errors, read.rejected);
-        let options = Options { port_map: BTreeMap::from([(80, 0)]), ..Options::default() };
+        assert!(
+            read.errors.is_empty() && read.rejected.is_empty(),
+            "{:?} {:?}",
+            read.errors,
+            read.rejected
+        );
+        let options = Options {
+            port_map: BTreeMap::from([(80, 0)]),
+            ..Options::default()
+        };
         let files = translate(&read, &BTreeMap::default(), &options).snapshot;
-        let objects = translate(&fleet.resources().unwrap(), &BTreeMap::default(), &options).snapshot;
+        let objects =
+            translate(&fleet.resources().unwrap(), &BTreeMap::default(), &options).snapshot;
         let routes = |snapshot: &tidegate_model::Snapshot| serde_json::to_value(snapshot).unwrap();
         assert_eq!(routes(&files), routes(&objects));
     }

@@ -30,12 +30,26 @@ struct Question {
 pub(crate) fn measure() -> anyhow::Result<()> {
     heading(
         "by number of routes: ListenerHost::find in ns (minimum of the passes, median of spread), the others in ms",
-        &["hosts", "one", "spread", "median", "no route", "no host", "translate", "drop"],
+        &[
+            "hosts",
+            "one",
+            "spread",
+            "median",
+            "no route",
+            "no host",
+            "translate",
+            "drop",
+        ],
     );
     for routes in SIZES {
-        measure_size(Fleet { hosts: routes / 10, routes: 10 })?;
+        measure_size(Fleet {
+            hosts: routes / 10,
+            routes: 10,
+        })?;
     }
-    println!("  one: the same host and path each time; spread: any host and path, so that the table's memory is not in the cache");
+    println!(
+        "  one: the same host and path each time; spread: any host and path, so that the table's memory is not in the cache"
+    );
     Ok(())
 }
 
@@ -51,18 +65,33 @@ fn measure_size(fleet: Fleet) -> anyhow::Result<()> {
         let old = std::mem::replace(&mut translation, next);
         drop_quickest = drop_quickest.min(timed(|| drop(old.snapshot)).1);
     }
-    let listener = translation.snapshot.listeners.first().context("no listener")?;
-    let hosts = listener.hosts.find(&Fleet::host(0)).context("no such listener host")?;
+    let listener = translation
+        .snapshot
+        .listeners
+        .first()
+        .context("no listener")?;
+    let hosts = listener
+        .hosts
+        .find(&Fleet::host(0))
+        .context("no such listener host")?;
 
     let mut random = fastrand::Rng::with_seed(fleet.len() as u64);
-    let mut ask = |host: &dyn Fn(usize) -> String, path: &dyn Fn(usize) -> String| -> Vec<Question> {
-        let mut one = || Question { host: host(random.usize(..fleet.hosts)), path: path(random.usize(..fleet.routes)) };
-        (0..QUESTIONS).map(|_| one()).collect()
-    };
+    let mut ask =
+        |host: &dyn Fn(usize) -> String, path: &dyn Fn(usize) -> String| -> Vec<Question> {
+            let mut one = || Question {
+                host: host(random.usize(..fleet.hosts)),
+                path: path(random.usize(..fleet.routes)),
+            };
+            (0..QUESTIONS).map(|_| one()).collect()
+        };
     let item = |route| format!("{}/item", Fleet::path(route));
     let any = ask(&Fleet::host, &item);
-    let one = ask(&|_| Fleet::host(fleet.hosts / 2), &|_| item(fleet.routes / 2));
-    let no_route = ask(&Fleet::host, &|route| format!("/other/v1/service-{route}/item"));
+    let one = ask(&|_| Fleet::host(fleet.hosts / 2), &|_| {
+        item(fleet.routes / 2)
+    });
+    let no_route = ask(&Fleet::host, &|route| {
+        format!("/other/v1/service-{route}/item")
+    });
     let no_host = ask(&|host| format!("absent-{}", Fleet::host(host)), &item);
 
     let (spread, median) = passes(hosts, &any, true);
@@ -97,11 +126,19 @@ fn passes(hosts: &ListenerHost, questions: &[Question], found: bool) -> (f64, f6
             let start = Instant::now();
             let mut hits = 0;
             for question in questions {
-                let query = RouteQuery { head: &head, path: Cow::Borrowed(&question.path) };
-                hits += usize::from(black_box(hosts.find(black_box(&question.host), &query)).is_some());
+                let query = RouteQuery {
+                    head: &head,
+                    path: Cow::Borrowed(&question.path),
+                };
+                hits +=
+                    usize::from(black_box(hosts.find(black_box(&question.host), &query)).is_some());
             }
             let took = start.elapsed();
-            assert_eq!(hits, if found { questions.len() } else { 0 }, "the table answers wrongly");
+            assert_eq!(
+                hits,
+                if found { questions.len() } else { 0 },
+                "the table answers wrongly"
+            );
             took.as_secs_f64() * 1e9 / questions.len() as f64
         })
         .collect();

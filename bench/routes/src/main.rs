@@ -50,8 +50,12 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let wanted = |part: &str| arguments.only.is_empty() || arguments.only.iter().any(|one| one == part);
-    let fleet = Fleet { hosts: arguments.hosts, routes: arguments.routes };
+    let wanted =
+        |part: &str| arguments.only.is_empty() || arguments.only.iter().any(|one| one == part);
+    let fleet = Fleet {
+        hosts: arguments.hosts,
+        routes: arguments.routes,
+    };
     println!("load average {}", figures::load_average());
     if wanted("lookup") {
         lookup::measure()?;

@@ -24,7 +24,11 @@ pub(crate) fn measure(fleet: &Fleet) -> anyhow::Result<()> {
     let (loaded, first) = timed(|| manifests.reload());
     let resources = &loaded.resources;
     if !resources.errors.is_empty() || !resources.rejected.is_empty() {
-        bail!("the generated manifests are wrong: {:?} {:?}", resources.errors, resources.rejected);
+        bail!(
+            "the generated manifests are wrong: {:?} {:?}",
+            resources.errors,
+            resources.rejected
+        );
     }
     let (nothing, unchanged) = timed(|| manifests.reload());
     if nothing.changed {
@@ -33,16 +37,37 @@ pub(crate) fn measure(fleet: &Fleet) -> anyhow::Result<()> {
     drop(loaded);
 
     // Any free port: nobody asks this proxy for anything, but its worker takes up every state.
-    let options = Options { bind: vec![Ipv4Addr::LOCALHOST.into()], port_map: BTreeMap::from([(80, 0)]), ..Options::default() };
-    let proxy = Proxy::start(ProxyConfig { workers: 1, ..ProxyConfig::default() }, None)?;
-    let [mut reload, mut translated, mut compared, mut published, mut dropped] = [const { Samples::new() }; 5];
+    let options = Options {
+        bind: vec![Ipv4Addr::LOCALHOST.into()],
+        port_map: BTreeMap::from([(80, 0)]),
+        ..Options::default()
+    };
+    let proxy = Proxy::start(
+        ProxyConfig {
+            workers: 1,
+            ..ProxyConfig::default()
+        },
+        None,
+    )?;
+    let [
+        mut reload,
+        mut translated,
+        mut compared,
+        mut published,
+        mut dropped,
+    ] = [const { Samples::new() }; 5];
     let mut random = fastrand::Rng::with_seed(7);
     let mut last = Arc::default();
     for edition in 1..=EDITS {
-        fleet.write_host(folder.path(), random.usize(..fleet.hosts), Some((random.usize(..fleet.routes), edition)))?;
+        fleet.write_host(
+            folder.path(),
+            random.usize(..fleet.hosts),
+            Some((random.usize(..fleet.routes), edition)),
+        )?;
         let (loaded, took) = timed(|| manifests.reload());
         reload.push(took);
-        let (translation, took) = timed(|| translate(&loaded.resources, &FilterVerdicts::new(), &options));
+        let (translation, took) =
+            timed(|| translate(&loaded.resources, &FilterVerdicts::new(), &options));
         translated.push(took);
         let spare = translation.clone();
         let snapshot = Arc::new(translation.snapshot);
@@ -61,12 +86,23 @@ pub(crate) fn measure(fleet: &Fleet) -> anyhow::Result<()> {
     }
     proxy.stop();
 
-    heading(&format!("one edit of {} routes in {} files, in process, times in ms", fleet.len(), fleet.hosts), &SPREAD);
+    heading(
+        &format!(
+            "one edit of {} routes in {} files, in process, times in ms",
+            fleet.len(),
+            fleet.hosts
+        ),
+        &SPREAD,
+    );
     spread("read the folder again", &reload);
     spread("translate", &translated);
     spread("compare with the last snapshot", &compared);
     spread("publish, and drop what is old", &published);
     spread("drop a translation", &dropped);
-    println!("  first reading: {} ms; a reading that finds nothing new: {} ms", milliseconds(first), milliseconds(unchanged));
+    println!(
+        "  first reading: {} ms; a reading that finds nothing new: {} ms",
+        milliseconds(first),
+        milliseconds(unchanged)
+    );
     Ok(())
 }
