@@ -2,6 +2,7 @@
 //! except that a change is brought in when the test says so and not when a file watcher does.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -13,7 +14,9 @@ use tidegate_controller::manifests::Manifests;
 use tidegate_controller::translate::{Options, translate};
 use tidegate_model::{FailureCause, FilterId, FilterSpec};
 use tidegate_modules::{Loaded, Loader, State};
-use tidegate_proxy::{FilterState, Limits, Plugin, PluginStats, Proxy, ProxyConfig, Trust};
+use tidegate_proxy::{
+    AccessLog, FilterState, Limits, Plugin, PluginStats, Proxy, ProxyConfig, Trust,
+};
 use tidegate_wasm::{MetricValue, Shared};
 
 use crate::{Answer, Port, Wire, manifests, within};
@@ -29,10 +32,15 @@ pub struct Builder {
 pub struct Gateway {
     proxy: Arc<Proxy>,
     loader: Arc<Loader>,
+    log: Lines,
     folder: TempDir,
     ports: BTreeMap<u16, Port>,
     control: Mutex<Control>,
 }
+
+/// The access log, kept in memory.
+#[derive(Clone, Debug, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
 
 struct Control {
     manifests: Manifests,
@@ -98,11 +106,14 @@ impl Builder {
             stats: HashMap::new(),
             status: Value::Null,
         };
-        let proxy = Arc::new(Proxy::start(self.config, None).expect("threads"));
+        let log = Lines::default();
+        let (access_log, _) = AccessLog::start(log.clone()).expect("a thread");
+        let proxy = Arc::new(Proxy::start(self.config, Some(&access_log)).expect("threads"));
         let loader = Loader::new(Shared::new());
         let gateway = Gateway {
             proxy,
             loader,
+            log,
             folder,
             ports,
             control: Mutex::new(control),
@@ -214,6 +225,23 @@ impl Gateway {
         wire.answer_to(if is_head { "HEAD" } else { "GET" }).await
     }
 
+    /// The lines of the access log so far. The workers hand them over once a second.
+    ///
+    /// # Panics
+    /// When one is not JSON.
+    pub fn log(&self) -> Vec<Value> {
+        let bytes = self
+            .log
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let text = String::from_utf8(bytes).expect("text");
+        let line =
+            |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        text.lines().map(line).collect()
+    }
+
     /// The counters of a filter in namespace `default`.
     ///
     /// # Panics
@@ -281,6 +309,20 @@ impl std::fmt::Debug for Gateway {
         f.debug_struct("Gateway")
             .field("ports", &self.ports)
             .finish_non_exhaustive()
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
