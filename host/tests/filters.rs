@@ -224,9 +224,9 @@ async fn a_stream_ends_once_however_it_ends() {
         _ => Reply::text("up"),
     })
     .await;
-    let manifest = through(upstream.address(), &["f"], "")
-        .replace("]}]\n", "], timeouts: {request: 300ms}}]\n");
-    assert!(manifest.contains("300ms"), "{manifest}");
+    let manifest =
+        through(upstream.address(), &["f"], "").replace("]}]\n", "], timeouts: {request: 1s}}]\n");
+    assert!(manifest.contains("request: 1s"), "{manifest}");
     let gateway = Gateway::builder()
         .file("f.wasm", guest(COUNTS))
         .start(&manifest)

@@ -103,6 +103,9 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
+/// Its name, what comes first, and what then comes again and again.
+type Flood<'a> = (&'a str, Vec<u8>, &'a dyn Fn(u32) -> Vec<u8>);
+
 /// Sends frames until the gateway closes the connection; the number of those that were sent.
 async fn flood(gateway: &Gateway, first: Vec<u8>, next: impl Fn(u32) -> Vec<u8>, most: u32) -> u32 {
     let mut wire = Wire::connect(gateway.http()).await;
@@ -126,7 +129,7 @@ async fn floods_of_frames_end_their_connection_and_nobody_elses() {
     let endless = frame(HEADERS, 0, 1, &GET);
     // A field that is not indexed: `x: yyy…`.
     let field: Vec<u8> = [&[0x00, 0x01, b'x', 0x7f, 0x81, 0x07][..], &[b'y'; 1024][..]].concat();
-    let floods: [(&str, Vec<u8>, &dyn Fn(u32) -> Vec<u8>); 3] = [
+    let floods: [Flood<'_>; 3] = [
         ("rapid reset (CVE-2023-44487)", Vec::new(), &|at| {
             let stream = 2 * at + 1;
             let request = frame(HEADERS, END_HEADERS | END_STREAM, stream, &GET);

@@ -244,7 +244,7 @@ async fn clients_that_do_not_speak_tls_hurt_nobody() {
         certificate.secret("a")
     );
     let handshake = |limits: &mut tidegate_proxy::Limits| {
-        limits.handshake_timeout = std::time::Duration::from_millis(200)
+        limits.handshake_timeout = std::time::Duration::from_secs(1)
     };
     let gateway = Gateway::builder().limits(handshake).start(&manifest).await;
     let mut silent = Wire::connect(gateway.https()).await;

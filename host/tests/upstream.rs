@@ -91,7 +91,7 @@ async fn a_body_that_is_too_large_to_keep_is_sent_once() {
 #[tokio::test]
 async fn time_runs_out_with_504() {
     let listener = Listener::bind().await;
-    for timeouts in ["request: 100ms", "backendRequest: 100ms"] {
+    for timeouts in ["request: 700ms", "backendRequest: 700ms"] {
         let gateway = Gateway::start(&everything(
             &[listener.address()],
             &format!(", timeouts: {{{timeouts}}}"),
@@ -120,7 +120,7 @@ async fn time_runs_out_with_504() {
 #[tokio::test]
 async fn a_try_that_takes_too_long_is_followed_by_another() {
     let listener = Listener::bind().await;
-    let rule = ", timeouts: {backendRequest: 100ms}, retry: {attempts: 1, backoff: 1ms}";
+    let rule = ", timeouts: {backendRequest: 700ms}, retry: {attempts: 1, backoff: 1ms}";
     let gateway = Gateway::start(&everything(&[listener.address()], rule)).await;
     let mut client = gateway.connect().await;
     client.send(ASK).await;
@@ -135,11 +135,37 @@ async fn a_try_that_takes_too_long_is_followed_by_another() {
 }
 
 #[tokio::test]
+async fn a_further_try_gets_what_was_sent_and_what_is_still_to_come() {
+    let listener = Listener::bind().await;
+    let rule = ", timeouts: {backendRequest: 1s}, retry: {attempts: 1, backoff: 1ms}";
+    let gateway = Gateway::start(&everything(&[listener.address()], rule)).await;
+    let mut client = gateway.connect().await;
+    client
+        .send("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+        .await;
+    let mut abandoned = listener.accept().await;
+    abandoned.head().await;
+    assert_eq!(abandoned.chunk().await, "first");
+    let mut upstream = listener.accept().await;
+    upstream.head().await;
+    assert_eq!(upstream.chunk().await, "first");
+    client.send("6\r\nsecond\r\n0\r\n\r\n").await;
+    assert_eq!(upstream.chunk().await, "second");
+    assert!(upstream.chunk().await.is_empty());
+    upstream
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .await;
+    assert_eq!(client.answer().await.text(), "ok");
+    let (rest, _) = abandoned.rest().await;
+    assert!(rest.is_empty(), "the abandoned try got more: {rest:?}");
+}
+
+#[tokio::test]
 async fn an_answer_that_stands_still_ends_broken_when_time_runs_out() {
     let upstream = Upstream::start(|_| Reply::status(200).piece("begun").hanging()).await;
     let gateway = Gateway::start(&everything(
         &[upstream.address()],
-        ", timeouts: {request: 300ms}",
+        ", timeouts: {request: 1s}",
     ))
     .await;
     let answer = gateway.send(ASK).await;

@@ -20,10 +20,31 @@ const QUESTIONS: usize = 20_000;
 /// Passes, of which the quickest and the middle one count.
 const PASSES: usize = 15;
 
-/// A host and a path.
-struct Question {
-    host: String,
-    path: String,
+/// Hosts and paths, one after the other in memory: reading them must cost the same for every size, and small allocations would
+/// end up wherever the table of that size has left room.
+#[derive(Default)]
+struct Questions {
+    text: String,
+    /// Where a host ends and where its path ends; each begins where the one before ends.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Questions {
+    fn push(&mut self, host: &str, path: &str) {
+        self.text.push_str(host);
+        let end = self.text.len();
+        self.text.push_str(path);
+        self.ends.push((end, self.text.len()));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut start = 0;
+        self.ends.iter().map(move |(host, path)| {
+            let question = (&self.text[start..*host], &self.text[*host..*path]);
+            start = *path;
+            question
+        })
+    }
 }
 
 /// Prints a line for each size.
@@ -76,14 +97,16 @@ fn measure_size(fleet: Fleet) -> anyhow::Result<()> {
         .context("no such listener host")?;
 
     let mut random = fastrand::Rng::with_seed(fleet.len() as u64);
-    let mut ask =
-        |host: &dyn Fn(usize) -> String, path: &dyn Fn(usize) -> String| -> Vec<Question> {
-            let mut one = || Question {
-                host: host(random.usize(..fleet.hosts)),
-                path: path(random.usize(..fleet.routes)),
-            };
-            (0..QUESTIONS).map(|_| one()).collect()
-        };
+    let mut ask = |host: &dyn Fn(usize) -> String, path: &dyn Fn(usize) -> String| {
+        let mut questions = Questions::default();
+        for _ in 0..QUESTIONS {
+            questions.push(
+                &host(random.usize(..fleet.hosts)),
+                &path(random.usize(..fleet.routes)),
+            );
+        }
+        questions
+    };
     let item = |route| format!("{}/item", Fleet::path(route));
     let any = ask(&Fleet::host, &item);
     let one = ask(&|_| Fleet::host(fleet.hosts / 2), &|_| {
@@ -113,7 +136,7 @@ fn measure_size(fleet: Fleet) -> anyhow::Result<()> {
 }
 
 /// Nanoseconds of one look-up: of the quickest pass and of the middle one.
-fn passes(hosts: &ListenerHost, questions: &[Question], found: bool) -> (f64, f64) {
+fn passes(hosts: &ListenerHost, questions: &Questions, found: bool) -> (f64, f64) {
     let head = RequestHead {
         method: Method::GET,
         scheme: Scheme::HTTP,
@@ -125,21 +148,20 @@ fn passes(hosts: &ListenerHost, questions: &[Question], found: bool) -> (f64, f6
         .map(|_| {
             let start = Instant::now();
             let mut hits = 0;
-            for question in questions {
+            for (host, path) in questions.iter() {
                 let query = RouteQuery {
                     head: &head,
-                    path: Cow::Borrowed(&question.path),
+                    path: Cow::Borrowed(path),
                 };
-                hits +=
-                    usize::from(black_box(hosts.find(black_box(&question.host), &query)).is_some());
+                hits += usize::from(black_box(hosts.find(black_box(host), &query)).is_some());
             }
             let took = start.elapsed();
             assert_eq!(
                 hits,
-                if found { questions.len() } else { 0 },
+                if found { QUESTIONS } else { 0 },
                 "the table answers wrongly"
             );
-            took.as_secs_f64() * 1e9 / questions.len() as f64
+            took.as_secs_f64() * 1e9 / QUESTIONS as f64
         })
         .collect();
     taken.sort_by(f64::total_cmp);

@@ -50,11 +50,11 @@ const PRELUDE: &str = r#"
 (func $counter (param $name i32) (param $size i32) (result i32)
   (drop (call $define (i32.const 0) (local.get $name) (local.get $size) (i32.const 28)))
   (i32.load (i32.const 28)))
-;; Calls a declared cluster: GET / with a time limit of half a second.
+;; Calls a declared cluster: GET / with a time limit of a second.
 (func $ask (param $cluster i32) (param $size i32) (result i32)
   (call $call (local.get $cluster) (local.get $size)
     @pairs":method=GET;:path=/;:authority=asked.test" (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
-    (i32.const 500) (i32.const 24)))
+    (i32.const 1000) (i32.const 24)))
 "#;
 
 /// A module of these WAT functions.
