@@ -38,6 +38,8 @@ struct Shown {
     generation: u64,
     translation: Option<Translation>,
     snapshot: Arc<Snapshot>,
+    /// Whether every filter had its verdict when this state was published.
+    settled: bool,
 }
 
 /// Keeps the data plane at what the objects say.
@@ -93,6 +95,8 @@ impl Control {
         if self.hold(&translation.snapshot.filters).await {
             translation = self.translate();
         }
+        // Asked before the states are: a verdict that comes in between is for the next publication.
+        let settled = self.view.loader.is_settled();
         let filters = self.filter_states(&translation.snapshot.filters);
         let snapshot = Arc::new(std::mem::take(&mut translation.snapshot));
         let errors = self.view.proxy.publish(snapshot.clone(), filters);
@@ -107,7 +111,7 @@ impl Control {
             self.options.bind_errors = errors;
             translation = self.translate();
         }
-        self.show(translation, snapshot);
+        self.show(translation, snapshot, settled);
     }
 
     /// Whether an address could not be bound; it is tried again from time to time.
@@ -180,7 +184,7 @@ impl Control {
         plugin
     }
 
-    fn show(&self, translation: Translation, snapshot: Arc<Snapshot>) {
+    fn show(&self, translation: Translation, snapshot: Arc<Snapshot>, settled: bool) {
         let before = self.view.shown.load();
         let changed = before.generation == 0 || before.snapshot != snapshot;
         let generation = before.generation + u64::from(changed);
@@ -200,6 +204,7 @@ impl Control {
             generation,
             translation: Some(translation),
             snapshot,
+            settled,
         }));
     }
 }
@@ -210,10 +215,12 @@ impl View {
         if self.draining.load(std::sync::atomic::Ordering::Relaxed) {
             return Some("draining");
         }
-        if self.shown.load().generation == 0 {
+        let shown = self.shown.load();
+        if shown.generation == 0 {
             return Some("the first state does not serve yet");
         }
-        (!self.loader.is_settled()).then_some("a filter in use has no verdict yet")
+        // Of the published state, not of the loader: what it has learnt since does not serve yet.
+        (!shown.settled).then_some("a filter in use has no verdict yet")
     }
 
     pub(crate) fn drain(&self) {
