@@ -12,6 +12,7 @@ mod backend;
 mod filter;
 mod head;
 mod hostname;
+mod packed;
 pub mod path;
 mod route;
 mod rule;
@@ -27,6 +28,7 @@ pub use filter::{
 };
 pub use head::{RequestHead, ResponseHead, strip_port};
 pub use hostname::{HostMap, HostPattern, Labels};
+pub use packed::PackedHeaders;
 pub use route::{
     Age, PathMatch, Pattern, Precedence, RouteEntry, RouteMatch, RouteQuery, RouteTable, ValueMatch,
 };

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_model::Endpoint;
-use tidegate_wasm::{Attributes, ConnectionAttributes, TlsAttributes, UpstreamAttributes};
+use tidegate_wasm::{Attributes, ConnectionAttributes, TlsAttributes};
 
 use crate::connection::Connection;
 use crate::stream::Stream;
@@ -25,23 +24,16 @@ pub(crate) fn downstream(stream: &Stream) -> Attributes {
 /// What is known once an upstream has answered.
 pub(crate) fn upstream(stream: &Stream) {
     let record = stream.record.borrow();
-    let address = record
-        .tries
-        .host
-        .as_ref()
-        .and_then(|host| match &host.endpoint {
-            Endpoint::Address(address) => Some(*address),
-            Endpoint::Name(..) => None,
-        });
     let latency = record
         .upstream_started
         .zip(record.upstream_answered)
         .map(|(from, to)| to - from);
     stream.chain.borrow_mut().with_io(|io| {
-        io.attributes.upstream = Some(Arc::new(UpstreamAttributes {
-            address,
-            ..UpstreamAttributes::default()
-        }));
+        io.attributes.upstream = record
+            .tries
+            .host
+            .as_ref()
+            .map(|host| host.attributes().clone());
         io.attributes.attempts = record.tries.count;
         io.attributes.backend_latency = latency;
         io.attributes.response_code_details = Some("via_upstream".into());

@@ -452,11 +452,10 @@ impl Stream {
                     .with_io(|io| io.response = Some(head));
             }
         }
-        // A copy stays for the filters' on_log.
         let head = self
             .chain
             .borrow_mut()
-            .with_io(|io| io.response.clone())
+            .with_io(StreamIo::send_response)
             .flatten();
         let head = head.unwrap_or(ResponseHead {
             status,

@@ -235,8 +235,23 @@ const HOP_BY_HOP: [HeaderName; 3] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [
+        header::CONNECTION,
+        header::UPGRADE,
+        header::TRANSFER_ENCODING,
+        header::TE,
+    ]
+    .contains(name)
+        || HOP_BY_HOP.contains(name)
+}
+
 /// Removes what concerns one connection only (RFC 9110 section 7.6.1). `te: trailers` stays: gRPC needs it.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // Most heads have none of these, and one look at each name costs less than a look-up for each of these.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)

@@ -15,7 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use tidegate_model::{
     BackendTarget, Listener, ListenerHost, Mirror, RequestHead, RouteEntry, RouteQuery, path,
 };
-use tidegate_wasm::{Direction, LocalReply, PseudoSet};
+use tidegate_wasm::{Direction, LocalReply, PseudoSet, StreamIo};
 use tokio::time::Instant;
 
 use crate::attributes;
@@ -305,9 +305,8 @@ impl Exchange {
                 if missing {
                     return Err(Error::Unsendable("it lacks a pseudo-header"));
                 }
-                // A copy stays for the filters' on_log.
                 chain
-                    .with_io(|io| io.request.clone())
+                    .with_io(StreamIo::send_request)
                     .ok_or(Error::Unsendable("its head is gone"))?
             }
         };

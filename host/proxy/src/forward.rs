@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
-use tidegate_model::{RequestHead, Retry};
+use tidegate_model::{PackedHeaders, RequestHead, Retry};
 
 use crate::body::{Body, Received, Replay};
 use crate::error::Error;
@@ -169,10 +169,7 @@ async fn exchange(
                 });
             }
         };
-        let idempotent = parts.is_repeatable();
-        let kept = (idempotent && pooled.reused)
-            .then(|| parts.copy())
-            .flatten();
+        let kept = (pooled.reused && parts.is_repeatable()).then(|| parts.keep());
         match pooled.send(parts.request(pooled.is_http2())?).await {
             Ok(response) => {
                 if matches!(response.status().as_u16(), 502..=504) {
@@ -189,7 +186,7 @@ async fn exchange(
             }
             // Closed at the same moment: an idempotent request without a body may be sent once more (RFC 9110 section 9.2.2).
             Err(failed) if kept.is_some() && !fresh && is_close(&failed.error) => {
-                parts = kept.unwrap_or_else(|| Parts::from_request(Request::default()));
+                parts = kept.map_or_else(|| Parts::from_request(Request::default()), Kept::parts);
                 fresh = true;
             }
             // The endpoint is not to blame, and must not be left out for it.
@@ -249,6 +246,28 @@ struct Parts {
     body: Body,
 }
 
+/// A request without a body that is kept until it is answered. Hardly any is sent again.
+struct Kept {
+    method: Method,
+    scheme: Scheme,
+    authority: HeaderValue,
+    target: http::uri::PathAndQuery,
+    headers: PackedHeaders,
+}
+
+impl Kept {
+    fn parts(self) -> Parts {
+        Parts {
+            method: self.method,
+            scheme: self.scheme,
+            authority: self.authority,
+            target: self.target,
+            headers: self.headers.unpack(),
+            body: Body::Empty,
+        }
+    }
+}
+
 impl Parts {
     fn new(head: RequestHead, body: Body, upgrade: Option<&HeaderValue>) -> Self {
         let RequestHead {
@@ -303,15 +322,15 @@ impl Parts {
         self.method.is_idempotent() && matches!(self.body, Body::Empty)
     }
 
-    fn copy(&self) -> Option<Self> {
-        matches!(self.body, Body::Empty).then(|| Self {
+    /// What it takes to send this once more, if it has no body.
+    fn keep(&self) -> Kept {
+        Kept {
             method: self.method.clone(),
             scheme: self.scheme.clone(),
             authority: self.authority.clone(),
             target: self.target.clone(),
-            headers: self.headers.clone(),
-            body: Body::Empty,
-        })
+            headers: PackedHeaders::pack(&self.headers),
+        }
     }
 
     fn request(self, http2: bool) -> Result<Request<Body>, Error> {

@@ -232,10 +232,10 @@ fn view_of<'a>(stream: &Stream, io: &'a StreamIo, map: MapType) -> Option<View<'
     let readable = |part| stream.logging || stream.open.has(part);
     match map {
         MapType::RequestHeaders if readable(Open::REQUEST_HEADERS) => {
-            Some(View::Request(&io.request, io.missing))
+            Some(View::Request(io.request_head(), io.missing))
         }
         MapType::ResponseHeaders if readable(Open::RESPONSE_HEADERS) => {
-            Some(View::Response(io.response.as_ref()?, io.missing))
+            Some(View::Response(io.response_head()?, io.missing))
         }
         // Envoy's access log has no request trailers.
         MapType::RequestTrailers if stream.open.has(Open::REQUEST_TRAILERS) => {

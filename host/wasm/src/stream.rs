@@ -4,6 +4,7 @@
 //! while that context holds the stream.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
-use tidegate_model::{RequestHead, ResponseHead};
+use tidegate_model::{PackedHeaders, RequestHead, ResponseHead};
 
 /// Filter state: what `proxy_set_property` wrote, under `wasm.` and the name, for all filters of the request.
 pub type FilterState = BTreeMap<Vec<u8>, Bytes>;
@@ -19,13 +20,14 @@ pub type FilterState = BTreeMap<Vec<u8>, Bytes>;
 /// One exchange, as filters read and change it.
 #[derive(Debug)]
 pub struct StreamIo {
-    /// Kept after the request went out: `on_log` reads it.
+    /// Without its headers once the request went out, see [`request_head`](Self::request_head).
     pub request: RequestHead,
     /// What the request body callback is about: the chunk, or all that was held. What the guest leaves in it passes on.
     pub request_body: BytesMut,
     /// Trailers; a filter may add some at the end of the body.
     pub request_trailers: Option<HeaderMap>,
-    /// None until the response's head is here.
+    /// None until the response's head is here, and without its headers once it went out, see
+    /// [`response_head`](Self::response_head).
     pub response: Option<ResponseHead>,
     /// As [`request_body`](Self::request_body).
     pub response_body: BytesMut,
@@ -37,6 +39,16 @@ pub struct StreamIo {
     pub attributes: Attributes,
     /// Values set by filters.
     pub state: FilterState,
+    /// Headers that went out.
+    sent_request: Option<Box<Sent<RequestHead>>>,
+    sent_response: Option<Box<Sent<ResponseHead>>>,
+}
+
+/// A head that went out, for who still reads it in `on_log` or a body callback. Few do, so it is put together for the first.
+#[derive(Debug)]
+struct Sent<T> {
+    headers: PackedHeaders,
+    head: OnceCell<T>,
 }
 
 /// A set of pseudo-headers.
@@ -156,7 +168,59 @@ impl StreamIo {
             missing: PseudoSet::NONE,
             attributes: Attributes::default(),
             state: FilterState::new(),
+            sent_request: None,
+            sent_response: None,
         }
+    }
+
+    /// The request's head, whether it has gone out or not.
+    pub fn request_head(&self) -> &RequestHead {
+        let Some(sent) = &self.sent_request else {
+            return &self.request;
+        };
+        sent.head.get_or_init(|| RequestHead {
+            headers: sent.headers.unpack(),
+            ..self.request.clone()
+        })
+    }
+
+    /// The response's head, whether it has gone out or not.
+    pub fn response_head(&self) -> Option<&ResponseHead> {
+        let head = self.response.as_ref()?;
+        let Some(sent) = &self.sent_response else {
+            return Some(head);
+        };
+        Some(sent.head.get_or_init(|| ResponseHead {
+            headers: sent.headers.unpack(),
+            status: head.status,
+        }))
+    }
+
+    /// Takes the request's head to send it. Filters can still read it.
+    pub fn send_request(&mut self) -> RequestHead {
+        let headers = std::mem::take(&mut self.request.headers);
+        self.sent_request = Some(Box::new(Sent {
+            headers: PackedHeaders::pack(&headers),
+            head: OnceCell::new(),
+        }));
+        RequestHead {
+            headers,
+            ..self.request.clone()
+        }
+    }
+
+    /// Takes the response's head to send it. Filters can still read it.
+    pub fn send_response(&mut self) -> Option<ResponseHead> {
+        let head = self.response.as_mut()?;
+        let headers = std::mem::take(&mut head.headers);
+        self.sent_response = Some(Box::new(Sent {
+            headers: PackedHeaders::pack(&headers),
+            head: OnceCell::new(),
+        }));
+        Some(ResponseHead {
+            headers,
+            status: head.status,
+        })
     }
 }
 

@@ -1,11 +1,13 @@
 //! One endpoint: its connections, how busy it is, and whether it has lately failed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use tidegate_model::Endpoint;
+use tidegate_wasm::UpstreamAttributes;
 use tokio::time::Instant;
 
 use super::connect::Connector;
@@ -26,6 +28,8 @@ pub(crate) struct Host {
     pub(super) shared: RefCell<Vec<http2::SendRequest<Body>>>,
     /// Lets one HTTP/2 connection be opened at a time.
     pub(super) opening: tokio::sync::Mutex<()>,
+    /// Made when the first filter asks.
+    attributes: OnceCell<Arc<UpstreamAttributes>>,
     active: Cell<u32>,
     failures: Cell<u32>,
     ejections: Cell<u32>,
@@ -43,11 +47,26 @@ impl Host {
             idle: RefCell::default(),
             shared: RefCell::default(),
             opening: tokio::sync::Mutex::default(),
+            attributes: OnceCell::new(),
             active: Cell::new(0),
             failures: Cell::new(0),
             ejections: Cell::new(0),
             ejected_until: Cell::new(None),
         }
+    }
+
+    /// What filters can ask about it (`upstream.*`).
+    pub(crate) fn attributes(&self) -> &Arc<UpstreamAttributes> {
+        self.attributes.get_or_init(|| {
+            let address = match &self.endpoint {
+                Endpoint::Address(address) => Some(*address),
+                Endpoint::Name(..) => None,
+            };
+            Arc::new(UpstreamAttributes {
+                address,
+                ..UpstreamAttributes::default()
+            })
+        })
     }
 
     pub(crate) fn begin(self: &Rc<Self>) -> Active {
