@@ -14,7 +14,7 @@ pub(crate) fn downstream(stream: &Stream) -> Attributes {
     Attributes {
         connection: Some(connection(stream)),
         protocol: Some(record.version),
-        start: Some(record.start_time),
+        start: Some(stream.connection.worker.wall_time(record.started)),
         route_name: origin.map(|origin| origin.label().clone()),
         virtual_host_name: origin.map(|origin| origin.label().clone()),
         ..Attributes::default()

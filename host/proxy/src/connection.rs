@@ -19,6 +19,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use crate::activity::{Activity, Watched};
 use crate::exchange;
 use crate::forwarded::Peer;
+use crate::gather::Gather;
 use crate::local::LocalExecutor;
 use crate::worker::{ListenerKey, Worker};
 
@@ -103,7 +104,7 @@ async fn accept(
                 tokio::time::timeout(worker.config.limits.head_timeout, starts_as_http2(&stream));
             let http2 = preface.await??;
             drop(state);
-            speak(Rc::new(connection), stream, http2).await
+            speak(Rc::new(connection), Gather(stream), http2).await
         }
         Protocol::Https => {
             drop(state);

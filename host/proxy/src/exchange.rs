@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::SystemTime;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Version, header};
@@ -128,7 +127,6 @@ impl Lengths {
 fn record(parts: &Parts, head: &mut RequestHead, peer: std::net::SocketAddr) -> Record {
     Record {
         started: Instant::now(),
-        start_time: SystemTime::now(),
         version: parts.version,
         method: head.method.clone(),
         authority: head.authority.clone(),

@@ -21,6 +21,7 @@ mod exchange;
 mod filtered;
 mod forward;
 mod forwarded;
+mod gather;
 mod local;
 mod metrics;
 mod native;

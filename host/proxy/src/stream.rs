@@ -8,7 +8,6 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Version};
@@ -43,7 +42,6 @@ pub(crate) struct Stream {
 /// What the access log will say.
 pub(crate) struct Record {
     pub(crate) started: Instant,
-    pub(crate) start_time: SystemTime,
     pub(crate) version: Version,
     pub(crate) method: Method,
     pub(crate) authority: HeaderValue,
@@ -80,7 +78,7 @@ impl Stream {
         if !log.is_on() || !wanted {
             return;
         }
-        let start_time = log.timestamp(record.start_time);
+        let start_time = log.timestamp(worker.wall_time(record.started));
         let text = |value: &'_ HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let upstream_duration = record
             .upstream_started

@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::server::conn::{http1, http2};
 use tidegate_model::{Backend, FilterSpec, Listener};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::access_log::LogBuffer;
@@ -55,6 +56,8 @@ pub(crate) struct Worker {
     pub(crate) http1: http1::Builder,
     pub(crate) http2: http2::Builder<LocalExecutor>,
     clock: Clock,
+    /// One moment on both clocks, at most a second ago.
+    moment: Cell<(Instant, SystemTime)>,
     watched: RefCell<Vec<(Weak<Activity>, AbortHandle)>>,
     published: RefCell<arc_swap::Cache<Arc<arc_swap::ArcSwap<Published>>, Arc<Published>>>,
     state: RefCell<Rc<State>>,
@@ -109,6 +112,7 @@ pub(crate) fn run(start: Start) -> std::io::Result<()> {
             state: RefCell::new(Rc::new(State::new(first))),
             published: RefCell::new(cache),
             clock: Clock::default(),
+            moment: Cell::new((Instant::now(), SystemTime::now())),
             watched: RefCell::default(),
             // Connection ids are unique over the workers.
             ids: Cell::new((index as u64) << 48),
@@ -131,6 +135,15 @@ impl Worker {
         let state = Rc::new(State::new(published.clone()));
         self.state.replace(state.clone());
         state
+    }
+
+    /// The time of day of a moment that is not long ago, without asking for it: every request has one, few are asked for.
+    pub(crate) fn wall_time(&self, at: Instant) -> SystemTime {
+        let (instant, time) = self.moment.get();
+        match at.checked_duration_since(instant) {
+            Some(since) => time + since,
+            None => time - (instant - at),
+        }
     }
 
     pub(crate) fn next_id(&self) -> u64 {
@@ -164,6 +177,7 @@ impl Worker {
                 },
                 _ = housekeeping.tick() => {
                     self.clock.tick();
+                    self.moment.set((Instant::now(), SystemTime::now()));
                     self.close_overdue();
                     self.upstreams.close_idle();
                     self.filters.measure();

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use tidegate_model::LoadBalancer;
-use tokio::time::Instant;
 
 use super::{Cluster, Host};
 
@@ -11,16 +10,12 @@ impl Cluster {
     /// An endpoint for a try; one that was not `tried` yet where there is one. `None` without endpoints.
     pub(crate) fn pick(&self, tried: &[Rc<Host>]) -> Option<Rc<Host>> {
         let hosts = self.hosts.borrow();
-        let now = Instant::now();
         let fresh = |host: &&Rc<Host>| !tried.iter().any(|other| Rc::ptr_eq(other, host));
         // With every endpoint ejected, failing ones are better than none (Envoy's panic threshold).
-        let healthy = hosts.len() == 1
-            || hosts
-                .iter()
-                .any(|host| fresh(&host) && !host.is_ejected(now));
-        let usable = |host: &&Rc<Host>| {
-            fresh(host) && (!healthy || hosts.len() == 1 || !host.is_ejected(now))
-        };
+        let healthy =
+            hosts.len() == 1 || hosts.iter().any(|host| fresh(&host) && !host.is_ejected());
+        let usable =
+            |host: &&Rc<Host>| fresh(host) && (!healthy || hosts.len() == 1 || !host.is_ejected());
         if tried.is_empty() || hosts.iter().any(|host| fresh(&host)) {
             self.choose(&hosts, usable)
         } else {

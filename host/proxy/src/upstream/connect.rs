@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use super::tls;
 use crate::body::Body;
+use crate::gather::Gather;
 use crate::local::LocalExecutor;
 
 /// How endpoints of a backend are connected to.
@@ -147,7 +148,7 @@ fn spawn_quietly(connection: impl Future<Output = hyper::Result<()>> + 'static) 
     });
 }
 
-async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
+async fn tcp(endpoint: &Endpoint) -> Result<Gather<TcpStream>, ConnectError> {
     let stream = match endpoint {
         Endpoint::Address(address) => TcpStream::connect(address).await?,
         Endpoint::Name(name, port) => {
@@ -159,5 +160,5 @@ async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
         }
     };
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok(Gather(stream))
 }

@@ -104,8 +104,10 @@ impl Host {
         }
     }
 
-    pub(super) fn is_ejected(&self, now: Instant) -> bool {
-        self.ejected_until.get().is_some_and(|until| until > now)
+    pub(super) fn is_ejected(&self) -> bool {
+        self.ejected_until
+            .get()
+            .is_some_and(|until| until > Instant::now())
     }
 
     pub(super) fn close_idle(&self, timeout: Duration) {
