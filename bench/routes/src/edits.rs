@@ -1,16 +1,16 @@
 //! A real process: a file is edited, and requests are sent until one is answered by the new state.
 
+use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::client::Client;
-use crate::figures::{SPREAD, Samples, heading, milliseconds, spread};
-use crate::fleet::Fleet;
-use crate::gateway::Gateway;
-use crate::{backend, figures};
+use tidegate_bench_harness::figures::{self, SPREAD, Samples, heading, milliseconds, spread};
+use tidegate_bench_harness::{Answer, Client, Gateway, backend, free_port};
+
+use crate::fleet::{EDITION, Fleet};
 
 /// Between two requests of the client that waits for the change: the resolution of the measurement.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -21,18 +21,18 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// Prints memory, the start, edits until they serve, and what requests noticed of them.
 pub(crate) fn measure(fleet: &Fleet, binary: &Path, edits: usize) -> anyhow::Result<()> {
-    let backend = backend::start()?;
+    let (backend, _) = backend::start()?;
     let small = Fleet {
         hosts: 1,
         routes: 1,
     };
     let folder = tempfile::tempdir()?;
-    let empty = Gateway::start(binary, &small, folder.path(), backend)?;
+    let (empty, _) = start(binary, &small, folder.path(), backend)?;
     let base = empty.memory("VmRSS")?;
     drop(empty);
 
     let folder = tempfile::tempdir()?;
-    let gateway = Gateway::start(binary, fleet, folder.path(), backend)?;
+    let (gateway, port) = start(binary, fleet, folder.path(), backend)?;
     let fresh = gateway.memory("VmRSS")?;
     let before = gateway.cpu()?;
     thread::sleep(IDLE);
@@ -40,7 +40,7 @@ pub(crate) fn measure(fleet: &Fleet, binary: &Path, edits: usize) -> anyhow::Res
     let run = Run {
         fleet,
         folder: folder.path(),
-        gateway: &gateway,
+        port,
     };
     let cpu = gateway.cpu()?;
     let found = run.edits(edits)?;
@@ -83,10 +83,37 @@ pub(crate) fn measure(fleet: &Fleet, binary: &Path, edits: usize) -> anyhow::Res
     Ok(())
 }
 
+/// A gateway with one worker on the fleet's manifests, ready when its last host answers, and its port.
+fn start(
+    binary: &Path,
+    fleet: &Fleet,
+    folder: &Path,
+    backend: u16,
+) -> anyhow::Result<(Gateway, u16)> {
+    let manifests = folder.join("manifests");
+    fs::create_dir(&manifests)?;
+    let port = free_port()?;
+    fleet.write(&manifests, port, backend)?;
+    let (host, path) = (Fleet::host(fleet.hosts - 1), Fleet::path(fleet.routes - 1));
+    let ready = || {
+        let answer = Client::connect(port)
+            .map_err(anyhow::Error::from)
+            .and_then(|mut client| get(&mut client, &host, &path));
+        answer.is_ok_and(|answer| answer.status == 200)
+    };
+    let arguments = ["--workers", "1", "--admin", "off"];
+    let gateway = Gateway::start(binary, &manifests, &folder.join("log"), &arguments, ready)?;
+    Ok((gateway, port))
+}
+
+fn get(client: &mut Client, host: &str, path: &str) -> anyhow::Result<Answer> {
+    client.get(host, &format!("{path}/item"), "", EDITION)
+}
+
 struct Run<'a> {
     fleet: &'a Fleet,
     folder: &'a Path,
-    gateway: &'a Gateway,
+    port: u16,
 }
 
 #[derive(Default)]
@@ -101,7 +128,7 @@ impl Run<'_> {
         let mut found = Found::default();
         // The same edits in every run.
         let mut random = fastrand::Rng::with_seed(7);
-        let mut client = Client::connect(self.gateway.port)?;
+        let mut client = Client::connect(self.port)?;
         for edition in 1..=edits {
             let (host, route) = (
                 random.usize(..self.fleet.hosts),
@@ -113,7 +140,7 @@ impl Run<'_> {
             while Instant::now() < rest {
                 found
                     .rest
-                    .push(client.get(&Fleet::host(host), &Fleet::path(route))?.took);
+                    .push(get(&mut client, &Fleet::host(host), &Fleet::path(route))?.took);
                 thread::sleep(PAUSE);
             }
         }
@@ -138,14 +165,14 @@ impl Run<'_> {
         // The rename is the last thing that writing does, so the clock starts there.
         let start = Instant::now();
         loop {
-            let answer = client.get(&name, &path)?;
+            let answer = get(client, &name, &path)?;
             if answer.status != 200 {
                 bail!(
                     "{name}{path} was answered with {} while it was edited",
                     answer.status
                 );
             }
-            if answer.edition == Some(edition.1) {
+            if answer.field == Some(edition.1.to_string()) {
                 found.served.push(start.elapsed());
                 return Ok(());
             }

@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderValue, Method};
 use tidegate_controller::translate::{Options, translate};
 use tidegate_model::{FilterVerdicts, ListenerHost, RequestHead, RouteQuery};
 
-use crate::figures::{heading, milliseconds, row, timed};
 use crate::fleet::Fleet;
+use tidegate_bench_harness::figures::{heading, milliseconds, row, timed};
 
 /// Numbers of routes, ten under each host.
 const SIZES: [usize; 4] = [100, 1_000, 10_000, 100_000];

@@ -8,18 +8,15 @@
 //!
 //! Figures are wall time on whatever machine this is; README.md says how to read them.
 
-mod backend;
-mod client;
 mod edits;
-mod figures;
 mod fleet;
-mod gateway;
 mod lookup;
 mod steps;
 
 use std::path::PathBuf;
 
 use clap::Parser;
+use tidegate_bench_harness::figures;
 
 use crate::fleet::Fleet;
 

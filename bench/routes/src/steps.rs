@@ -10,8 +10,8 @@ use tidegate_controller::translate::{Options, translate};
 use tidegate_model::FilterVerdicts;
 use tidegate_proxy::{Proxy, ProxyConfig};
 
-use crate::figures::{SPREAD, Samples, heading, milliseconds, spread, timed};
 use crate::fleet::Fleet;
+use tidegate_bench_harness::figures::{SPREAD, Samples, heading, milliseconds, spread, timed};
 
 /// How often each step is measured.
 const EDITS: usize = 30;

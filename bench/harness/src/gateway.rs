@@ -8,58 +8,49 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::client::Client;
-use crate::fleet::Fleet;
-
 /// How long the first state may take to serve.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A `tidegate serve` with one worker. It is killed when it is dropped.
-pub(crate) struct Gateway {
+/// A `tidegate serve` on a folder of manifests. It is killed when it is dropped.
+pub struct Gateway {
     child: Child,
-    /// Where it serves.
-    pub(crate) port: u16,
-    /// From its start until the first route answered.
-    pub(crate) started_in: Duration,
+    /// From its start until it was ready.
+    pub started_in: Duration,
+}
+
+/// A port of the loopback that is free now; the gateway says so if somebody else is quicker.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
 }
 
 impl Gateway {
-    /// Writes the fleet into `folder`, starts the binary on it, and waits until its last host answers.
+    /// Starts the binary on `manifests`, bound to the loopback and without access log, and waits until `ready` says so.
+    /// What it says goes to the file `log`.
     ///
     /// # Errors
-    /// When it cannot be started or does not serve in time.
-    pub(crate) fn start(
+    /// When it cannot be started or is not ready in time.
+    pub fn start(
         binary: &Path,
-        fleet: &Fleet,
-        folder: &Path,
-        backend: u16,
+        manifests: &Path,
+        log: &Path,
+        arguments: &[&str],
+        ready: impl Fn() -> bool,
     ) -> anyhow::Result<Self> {
-        let manifests = folder.join("manifests");
-        fs::create_dir(&manifests)?;
-        // Free until now; the gateway says so if somebody else was quicker.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-            .local_addr()?
-            .port();
-        fleet.write(&manifests, port, backend)?;
-        let log = folder.join("log");
         let start = Instant::now();
         let child = Command::new(binary)
             .arg("serve")
             .arg("--manifests")
-            .arg(&manifests)
-            .args([
-                "--bind",
-                "127.0.0.1",
-                "--workers",
-                "1",
-                "--access-log",
-                "off",
-                "--admin",
-                "off",
-            ])
+            .arg(manifests)
+            .args(["--bind", "127.0.0.1", "--access-log", "off"])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log)?)
+            .stderr(File::create(log)?)
             .spawn()
             .with_context(|| {
                 format!(
@@ -69,23 +60,14 @@ impl Gateway {
             })?;
         let mut gateway = Self {
             child,
-            port,
             started_in: Duration::ZERO,
         };
-        let (host, path) = (Fleet::host(fleet.hosts - 1), Fleet::path(fleet.routes - 1));
-        let answers = || {
-            Client::connect(port)
-                .ok()?
-                .get(&host, &path)
-                .ok()
-                .filter(|answer| answer.status == 200)
-        };
-        while answers().is_none() {
-            if gateway.child.try_wait()?.is_some() || start.elapsed() > PATIENCE {
+        while !ready() {
+            if gateway.has_ended()? || start.elapsed() > PATIENCE {
                 bail!(
                     "{} does not serve; it said: {}",
                     binary.display(),
-                    fs::read_to_string(&log)?
+                    fs::read_to_string(log)?
                 );
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -94,11 +76,19 @@ impl Gateway {
         Ok(gateway)
     }
 
+    /// Whether the process is gone.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn has_ended(&mut self) -> std::io::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// A field of `/proc/PID/status` in MiB: `VmRSS` (resident now), `VmHWM` (at its greatest).
     ///
     /// # Errors
     /// When the process is gone.
-    pub(crate) fn memory(&self, field: &str) -> anyhow::Result<f64> {
+    pub fn memory(&self, field: &str) -> anyhow::Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status
             .lines()
@@ -114,7 +104,7 @@ impl Gateway {
     ///
     /// # Errors
     /// When the process is gone.
-    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
         let mut total = 0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
             let schedstat = fs::read_to_string(thread?.path().join("schedstat"))?;

@@ -4,23 +4,36 @@ use std::time::{Duration, Instant};
 
 /// Durations of equal things.
 #[derive(Default)]
-pub(crate) struct Samples(Vec<Duration>);
+pub struct Samples(Vec<Duration>);
 
 impl Samples {
-    pub(crate) const fn new() -> Self {
+    /// None yet.
+    pub const fn new() -> Self {
         Self(Vec::new())
     }
 
-    pub(crate) fn push(&mut self, duration: Duration) {
+    /// One more.
+    pub fn push(&mut self, duration: Duration) {
         self.0.push(duration);
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many there are.
+    pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds all of another.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// The smallest sample that at least this part of all samples does not exceed; 0 is the least, 1 the greatest.
-    pub(crate) fn quantile(&self, part: f64) -> Duration {
+    pub fn quantile(&self, part: f64) -> Duration {
         let mut ordered = self.0.clone();
         ordered.sort_unstable();
         // Samples are counted in thousands at the most, so nothing is lost on the way.
@@ -33,14 +46,14 @@ impl Samples {
 }
 
 /// What the work gives, and how long it took.
-pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let value = work();
     (value, start.elapsed())
 }
 
 /// Milliseconds, with as many digits as mean something.
-pub(crate) fn milliseconds(duration: Duration) -> String {
+pub fn milliseconds(duration: Duration) -> String {
     let value = duration.as_secs_f64() * 1e3;
     match value {
         100.0.. => format!("{value:.0}"),
@@ -50,7 +63,7 @@ pub(crate) fn milliseconds(duration: Duration) -> String {
 }
 
 /// The head of a table whose first column is a name.
-pub(crate) fn heading(title: &str, columns: &[&str]) {
+pub fn heading(title: &str, columns: &[&str]) {
     println!("\n{title}");
     row(
         "",
@@ -59,7 +72,7 @@ pub(crate) fn heading(title: &str, columns: &[&str]) {
 }
 
 /// One line of it.
-pub(crate) fn row(name: &str, values: &[String]) {
+pub fn row(name: &str, values: &[String]) {
     print!("  {name:<34}");
     for value in values {
         print!("{value:>12}");
@@ -68,16 +81,16 @@ pub(crate) fn row(name: &str, values: &[String]) {
 }
 
 /// A line of minimum, median, 99th percentile and maximum.
-pub(crate) fn spread(name: &str, samples: &Samples) {
+pub fn spread(name: &str, samples: &Samples) {
     let values = [0.0, 0.5, 0.99, 1.0].map(|part| milliseconds(samples.quantile(part)));
     row(&format!("{name} ({})", samples.len()), &values);
 }
 
 /// The columns of [`spread`].
-pub(crate) const SPREAD: [&str; 4] = ["min", "median", "p99", "max"];
+pub const SPREAD: [&str; 4] = ["min", "median", "p99", "max"];
 
 /// The machine's load over one, five and fifteen minutes.
-pub(crate) fn load_average() -> String {
+pub fn load_average() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
