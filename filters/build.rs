@@ -53,13 +53,13 @@ fn watch(filters: &Path, workspace: &Path) {
     for file in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed={}", workspace.join(file).display());
     }
-    for name in FILTERS.into_iter().chain(["common"]) {
+    for name in FILTERS {
         for part in ["src", "Cargo.toml", "schema.json"] {
-            let path = filters.join(name).join(part);
-            if path.exists() {
-                println!("cargo::rerun-if-changed={}", path.display());
-            }
+            println!("cargo::rerun-if-changed={}", filters.join(name).join(part).display());
         }
+    }
+    for part in ["src", "Cargo.toml"] {
+        println!("cargo::rerun-if-changed={}", workspace.join("sdk").join(part).display());
     }
 }
 

@@ -8,6 +8,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ipnet::IpNet;
 
+use crate::kubernetes::Kubernetes;
+
 /// Kubernetes ingress and Gateway API host whose per-route policy is portable WebAssembly.
 #[derive(Parser)]
 #[command(name = "tidegate", version, about, max_term_width = 110)]
@@ -18,8 +20,8 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Serve what a folder of manifests says.
-    Serve(Serve),
+    /// Serve what a folder of manifests or a cluster says.
+    Serve(Box<Serve>),
     /// Translate and load everything, and say what is wrong. No sockets, no network.
     Check(Check),
     /// Say which route, filters and backend a request would get, and why.
@@ -67,8 +69,16 @@ pub(crate) struct Binding {
 
 #[derive(Args)]
 pub(crate) struct Serve {
+    /// Files and folders of manifests.
+    #[arg(
+        long,
+        num_args = 1..,
+        required_unless_present = "kubernetes",
+        value_name = "PATH"
+    )]
+    pub(crate) manifests: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) manifests: Manifests,
+    pub(crate) kubernetes: Kubernetes,
     #[command(flatten)]
     pub(crate) binding: Binding,
     #[command(flatten)]
@@ -81,9 +91,9 @@ pub(crate) struct Process {
     /// Address of the admin pages, or "off". They tell the whole configuration: keep them private.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9901")]
     pub(crate) admin: AddressOrOff,
-    /// Address of /healthz, /readyz and /metrics alone, or "off".
-    #[arg(long, value_name = "ADDR:PORT", default_value = "off")]
-    pub(crate) health: AddressOrOff,
+    /// Address of /healthz, /readyz and /metrics alone, or "off" [default: off, and 0.0.0.0:8081 in a cluster].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) health: Option<AddressOrOff>,
     /// Where the access log goes: stdout, a file, or "off".
     #[arg(long, value_name = "stdout|FILE|off", default_value = "stdout")]
     pub(crate) access_log: String,
@@ -270,7 +280,7 @@ mod tests {
         else {
             panic!("not read")
         };
-        assert_eq!(serve.manifests.manifests.len(), 2);
+        assert_eq!(serve.manifests.len(), 2);
         assert_eq!(serve.binding.port_map[1].bound, 8443);
         assert!(serve.process.admin.0.is_none());
         assert!("80".parse::<PortMap>().is_err());

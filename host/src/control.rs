@@ -1,24 +1,25 @@
 //! The control loop of a process that serves: objects → translation → filters → data plane, again whenever one of them changes.
 //!
 //! ```text
-//!   folder changed ─┐
+//!   objects changed ┐
 //!   verdict changed ┼─► translate ─► want filters ─► publish ─► View (admin pages)
 //!   bind failed ────┘
 //! ```
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
-use tidegate_controller::manifests::Manifests;
+use tidegate_controller::cluster;
 use tidegate_controller::resources::Resources;
 use tidegate_controller::translate::{Options, Translation, translate};
-use tidegate_model::{FailureCause, FilterId, FilterSpec, ModuleSource, Snapshot};
+use tidegate_model::{FailureCause, FilterId, FilterSpec, Snapshot};
 use tidegate_modules::{Loaded, Loader, State};
 use tidegate_proxy::{FilterState, Plugin, PluginStats, Proxy};
+
+use crate::source::Source;
 
 /// How long a change waits for local modules that it needs: one that is compiled already takes a few milliseconds, and so no
 /// request meets a filter that is still loading. A module that takes longer holds nobody else back.
@@ -31,12 +32,15 @@ pub(crate) struct View {
     proxy: Arc<Proxy>,
     stats: Mutex<HashMap<FilterId, Arc<PluginStats>>>,
     draining: std::sync::atomic::AtomicBool,
+    /// Whether what is served may be called ready as far as its source goes.
+    known: std::sync::atomic::AtomicBool,
+    cluster: Option<cluster::Metrics>,
 }
 
 #[derive(Default)]
 struct Shown {
     generation: u64,
-    translation: Option<Translation>,
+    translation: Option<Arc<Translation>>,
     snapshot: Arc<Snapshot>,
     /// Whether every filter had its verdict when this state was published.
     settled: bool,
@@ -44,7 +48,7 @@ struct Shown {
 
 /// Keeps the data plane at what the objects say.
 pub(crate) struct Control {
-    manifests: Manifests,
+    source: Source,
     resources: Arc<Resources>,
     options: Options,
     view: Arc<View>,
@@ -54,7 +58,7 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn new(
-        paths: &[PathBuf],
+        source: Source,
         options: Options,
         proxy: Arc<Proxy>,
         loader: Arc<Loader>,
@@ -65,10 +69,11 @@ impl Control {
             proxy,
             stats: Mutex::default(),
             draining: std::sync::atomic::AtomicBool::new(false),
+            known: std::sync::atomic::AtomicBool::new(false),
+            cluster: source.metrics(),
         });
-        let manifests = Manifests::new(paths);
         Self {
-            manifests,
+            source,
             resources: Arc::default(),
             options,
             view,
@@ -80,17 +85,49 @@ impl Control {
         self.view.clone()
     }
 
-    /// Reads what the folders say now. `true` if it differs from before.
+    /// Waits until the source may have changed. Cancel safe.
+    pub(crate) async fn changed(&mut self) {
+        self.source.changed().await;
+    }
+
+    /// Reads what the source says now. `true` if it differs from before.
     pub(crate) fn reload(&mut self) -> bool {
-        let loaded = self.manifests.reload();
-        self.resources = loaded.resources;
-        loaded.changed
+        self.source.reload(&mut self.resources, &mut self.options)
+    }
+
+    /// What is done from time to time.
+    pub(crate) fn keep(&mut self) {
+        self.source.keep();
+        self.look();
+    }
+
+    /// Stops watching.
+    pub(crate) async fn end(self) {
+        self.source.end().await;
+    }
+
+    fn look(&self) {
+        let known = self.source.may_be_ready();
+        self.view
+            .known
+            .store(known, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Brings the data plane to what is known now.
     pub(crate) async fn apply(&mut self) {
+        if !self.source.may_serve() {
+            return;
+        }
         let loader = self.view.loader.clone();
         let mut translation = self.translate();
+        // What is fetched may itself name something; more than a step or two is nobody's intention.
+        for _ in 0..3 {
+            if !self.source.fetch(&translation).await {
+                break;
+            }
+            self.reload();
+            translation = self.translate();
+        }
         loader.want(&translation.snapshot.filters);
         if self.hold(&translation.snapshot.filters).await {
             translation = self.translate();
@@ -110,8 +147,13 @@ impl Control {
             }
             self.options.bind_errors = errors;
             translation = self.translate();
+            // The published one is shown; this is about the statuses.
+            translation.snapshot = Snapshot::default();
         }
+        let translation = Arc::new(translation);
+        self.source.report(&translation);
         self.show(translation, snapshot, settled);
+        self.look();
     }
 
     /// Whether an address could not be bound; it is tried again from time to time.
@@ -127,7 +169,7 @@ impl Control {
     async fn hold(&self, filters: &[Arc<FilterSpec>]) -> bool {
         let local: Vec<_> = filters
             .iter()
-            .filter(|spec| !matches!(spec.module, ModuleSource::Image(_) | ModuleSource::Url(_)))
+            .filter(|spec| !spec.module.is_remote())
             .cloned()
             .collect();
         let mut changes = self.view.loader.changes();
@@ -171,6 +213,7 @@ impl Control {
         {
             return known.clone();
         }
+        let stats = self.view.stats(id);
         let plugin = Arc::new(Plugin {
             spec: loaded.spec.clone(),
             module: loaded.module.clone(),
@@ -178,13 +221,17 @@ impl Control {
             vm: loaded.vm.clone(),
             root: loaded.root.clone(),
             shared: self.view.loader.shared().clone(),
-            stats: self.view.stats(id),
+            start_cpu: loaded.trial.cpu,
+            resident: loaded.trial.resident,
+            snapshot: loaded.trial.snapshot.clone(),
+            breaker: stats.new_version(),
+            stats,
         });
         self.plugins.insert(id.clone(), plugin.clone());
         plugin
     }
 
-    fn show(&self, translation: Translation, snapshot: Arc<Snapshot>, settled: bool) {
+    fn show(&self, translation: Arc<Translation>, snapshot: Arc<Snapshot>, settled: bool) {
         let before = self.view.shown.load();
         let changed = before.generation == 0 || before.snapshot != snapshot;
         let generation = before.generation + u64::from(changed);
@@ -219,6 +266,9 @@ impl View {
         if shown.generation == 0 {
             return Some("the first state does not serve yet");
         }
+        if !self.known.load(std::sync::atomic::Ordering::Relaxed) {
+            return Some("the cluster has not been read completely yet");
+        }
         // Of the published state, not of the loader: what it has learnt since does not serve yet.
         (!shown.settled).then_some("a filter in use has no verdict yet")
     }
@@ -248,6 +298,9 @@ impl View {
             &self.stats.lock().unwrap_or_else(PoisonError::into_inner),
         );
         crate::metrics::guests(&mut out, self.loader.shared());
+        if let Some(cluster) = &self.cluster {
+            cluster.write(&mut out);
+        }
         out
     }
 
@@ -263,6 +316,11 @@ impl View {
                 State::Failed { message, .. } => ("Failed", None, Some(message.to_string())),
             };
             let counts = stats.get(&spec.id).cloned().unwrap_or_default();
+            let word = if word == "Ready" && counts.is_quarantined() {
+                "Quarantined"
+            } else {
+                word
+            };
             let last = counts
                 .last_error
                 .lock()

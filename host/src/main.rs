@@ -8,10 +8,12 @@ mod check;
 mod control;
 mod echo;
 mod explain;
+mod kubernetes;
 mod logging;
 mod metrics;
 mod oneline;
 mod serve;
+mod source;
 
 use std::process::ExitCode;
 
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
         tracing::debug!("a cryptography provider was installed before");
     }
     let outcome = match arguments.command {
-        Command::Serve(serve) => serve::run(&serve),
+        Command::Serve(serve) => serve::run(*serve),
         Command::Check(check) => check::run(&check),
         Command::Explain(explain) => explain::run(&explain),
         Command::Proxy(proxy) => oneline::run(&proxy),

@@ -61,6 +61,28 @@ pub(crate) fn filters(out: &mut String, stats: &HashMap<FilterId, Arc<PluginStat
             );
         }
     }
+    shadows(out, &rows);
+}
+
+/// What filters in shadow mode would have done.
+fn shadows(out: &mut String, rows: &[(&FilterId, &Arc<PluginStats>)]) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "# HELP tidegate_filter_shadow_total Requests by what a filter in shadow mode would have done.\n# TYPE tidegate_filter_shadow_total counter"
+    );
+    for (id, stats) in rows {
+        let (namespace, filter) = (&id.namespace, &id.name);
+        for (would, count) in tidegate_proxy::SHADOW_KINDS.iter().zip(&stats.shadow) {
+            let count = count.load(Relaxed);
+            if count > 0 {
+                let _ = writeln!(
+                    out,
+                    "tidegate_filter_shadow_total{{namespace=\"{namespace}\",filter=\"{filter}\",would=\"{would}\"}} {count}"
+                );
+            }
+        }
+    }
 }
 
 /// Metrics that filters define themselves: `tidegate_guest_` and the guest's name with what Prometheus does not allow as `_`.

@@ -6,6 +6,7 @@ use tidegate_controller::translate::Options;
 
 use crate::args::OneLine;
 use crate::serve;
+use crate::source::Origin;
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: &OneLine) -> anyhow::Result<u8> {
@@ -23,7 +24,8 @@ pub(crate) fn run(arguments: &OneLine) -> anyhow::Result<u8> {
         bind: vec![arguments.listen.ip()],
         ..Options::default()
     };
-    serve::serve(&[folder.path().to_owned()], options, &arguments.process)
+    let origin = Origin::Files(vec![folder.path().to_owned()]);
+    serve::serve(origin, options, &arguments.process)
 }
 
 fn manifests(arguments: &OneLine) -> anyhow::Result<Vec<Value>> {

@@ -1,12 +1,11 @@
-//! `tidegate serve`: a folder of manifests is the source of truth.
+//! `tidegate serve`: a folder of manifests, or a cluster, is the source of truth.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tidegate_controller::manifests;
 use tidegate_controller::translate::Options;
 use tidegate_modules::Loader;
 use tidegate_proxy::{AccessLog, AccessLogWriter, Limits, Proxy, ProxyConfig, Trust};
@@ -14,23 +13,32 @@ use tidegate_wasm::Shared;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Pages};
-use crate::args::{Binding, Process, Serve};
+use crate::args::{AddressOrOff, Binding, Process, Serve};
 use crate::control::{Control, View};
+use crate::source::{Origin, Source};
 use crate::{FINE, check};
 
+/// Where probes and scrapers ask in a cluster.
+const HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8081);
+
 /// Runs until SIGTERM or SIGINT, and then until connections have ended.
-pub(crate) fn run(arguments: &Serve) -> anyhow::Result<u8> {
-    let paths = &arguments.manifests.manifests;
-    check::readable(paths)?;
-    serve(
-        paths,
-        check::options(&arguments.binding),
-        &arguments.process,
-    )
+pub(crate) fn run(arguments: Serve) -> anyhow::Result<u8> {
+    let mut options = check::options(&arguments.binding);
+    let mut process = arguments.process;
+    let origin = if arguments.kubernetes.kubernetes {
+        options.standalone = false;
+        options.allow_external_name = arguments.kubernetes.allow_external_name;
+        process.health.get_or_insert(AddressOrOff(Some(HEALTH)));
+        Origin::Cluster(arguments.kubernetes)
+    } else {
+        check::readable(&arguments.manifests)?;
+        Origin::Files(arguments.manifests)
+    };
+    serve(origin, options, &process)
 }
 
-/// Serves what `paths` say.
-pub(crate) fn serve(paths: &[PathBuf], options: Options, process: &Process) -> anyhow::Result<u8> {
+/// Serves what `origin` says.
+pub(crate) fn serve(origin: Origin, options: Options, process: &Process) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")
@@ -39,8 +47,11 @@ pub(crate) fn serve(paths: &[PathBuf], options: Options, process: &Process) -> a
         .enable_all()
         .build()?;
     let (log, writer): (_, Option<AccessLogWriter>) = access_log(&process.access_log)?.unzip();
-    let proxy = Arc::new(Proxy::start(proxy_config(process), log.as_ref())?);
-    let ended = runtime.block_on(serve_until_ended(paths, options, process, proxy.clone()));
+    let proxy = Arc::new(Proxy::start(
+        proxy_config(process, options.standalone),
+        log.as_ref(),
+    )?);
+    let ended = runtime.block_on(serve_until_ended(origin, options, process, proxy.clone()));
     if let Some(proxy) = Arc::into_inner(proxy) {
         proxy.stop();
     }
@@ -51,7 +62,7 @@ pub(crate) fn serve(paths: &[PathBuf], options: Options, process: &Process) -> a
 }
 
 async fn serve_until_ended(
-    paths: &[PathBuf],
+    origin: Origin,
     options: Options,
     process: &Process,
     proxy: Arc<Proxy>,
@@ -62,18 +73,18 @@ async fn serve_until_ended(
     let mut hang_up = signal(SignalKind::hangup())?;
     let loader = Loader::new(Shared::new());
     let keep = tokio::spawn(loader.clone().keep());
-    let mut control = Control::new(paths, options, proxy.clone(), loader.clone());
+    let source = Source::open(origin, &options).await?;
+    let mut control = Control::new(source, options, proxy.clone(), loader.clone());
     let view = control.view();
     for (address, pages) in [
         (process.admin.0, Pages::All),
-        (process.health.0, Pages::Health),
+        (process.health.and_then(|health| health.0), Pages::Health),
     ] {
         if let Some(address) = address {
             let bound = admin::serve(address, pages, view.clone()).await?;
             tracing::info!(address = %bound, "admin pages");
         }
     }
-    let mut watch = manifests::Watch::new(paths);
     let mut verdicts = loader.changes();
     control.reload();
     control.apply().await;
@@ -83,7 +94,7 @@ async fn serve_until_ended(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => {}
-            () = watch.changed() => {
+            () = control.changed() => {
                 if control.reload() {
                     control.apply().await;
                 }
@@ -91,15 +102,19 @@ async fn serve_until_ended(
             Ok(()) = verdicts.changed() => control.apply().await,
             _ = housekeeping.tick() => {
                 proxy.bury();
+                control.keep();
                 if control.has_bind_errors() {
                     control.apply().await;
                 }
             }
         }
     }
-    drop(control);
     keep.abort();
-    drain(&view, &proxy, Duration::from_secs(process.drain)).await;
+    // An API server that does not answer must not take the time that connections have.
+    tokio::join!(
+        drain(&view, &proxy, Duration::from_secs(process.drain)),
+        control.end(),
+    );
     Ok(())
 }
 
@@ -118,7 +133,7 @@ async fn drain(view: &View, proxy: &Proxy, limit: Duration) {
     }
 }
 
-fn proxy_config(process: &Process) -> ProxyConfig {
+fn proxy_config(process: &Process, standalone: bool) -> ProxyConfig {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let trust = match (process.trusted_hops, process.trusted_proxies.as_slice()) {
         (Some(hops), _) if hops > 0 => Trust::Hops(hops),
@@ -128,7 +143,10 @@ fn proxy_config(process: &Process) -> ProxyConfig {
     ProxyConfig {
         workers: process.workers.unwrap_or_else(cores),
         trust,
-        limits: Limits::default(),
+        limits: Limits {
+            local_names: standalone,
+            ..Limits::default()
+        },
     }
 }
 

@@ -376,12 +376,66 @@ async fn trace_and_connect_are_not_allowed() {
         .await;
         assert!(answers == [405] || answers == [400], "{line}: {answers:?}");
     }
+    let answer = gateway.send("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(answer.status, 405);
+    // RFC 9110 section 15.5.6
     assert_eq!(
-        gateway
-            .send("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n")
-            .await
-            .status,
-        405
+        answer.header("allow"),
+        "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
     );
     assert_eq!(upstream.count(), 0);
+}
+
+/// A pipelined request, of which the gateway has read a part when it answers the one before, is read as strictly as any other.
+#[tokio::test]
+async fn two_lengths_behind_another_request_are_found_wherever_the_reads_cut_them() {
+    let upstream = Upstream::named("up").await;
+    let gateway = Gateway::to(upstream.address()).await;
+    let first = format!("{CHUNKED}\r\n3\r\nabc\r\n0\r\n\r\n");
+    let second = "POST /two HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let head = second.find("\r\n\r\n").expect("a head") + 4;
+    for at in 0..=head {
+        let mut wire = gateway.connect().await;
+        // One write, and its answer shows that all of it was read.
+        wire.send(format!("{first}{}", &second[..at])).await;
+        let answer = wire.head().await;
+        assert_eq!(answer.status(), 200, "cut at {at}");
+        wire.exact(answer.field("content-length").parse().expect("a length"))
+            .await;
+        // It may have been refused and cut off already.
+        let _ = wire
+            .try_send(format!("{}{LAST}", &second[at..]).as_bytes())
+            .await;
+        assert_eq!(answers(&mut wire).await, [400], "cut at {at}");
+    }
+    assert_eq!(upstream.count(), head + 1, "{:?}", upstream.seen().last());
+}
+
+/// Bodies of all kinds between requests leave later chunked ones as good as the first: the connection stays.
+#[tokio::test]
+async fn a_chunked_request_behind_bodies_does_not_end_the_connection() {
+    let upstream = Upstream::named("up").await;
+    let gateway = Gateway::to(upstream.address()).await;
+    let mut wire = gateway.connect().await;
+    let pieces = [
+        "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc",
+        "defghi",
+        CHUNKED,
+        "\r\n5\r\nab",
+        "cde\r\n0",
+        "\r\n\r\n",
+    ];
+    for round in 0..3 {
+        for (at, piece) in pieces.iter().enumerate() {
+            wire.send(piece).await;
+            if at == 1 || at == pieces.len() - 1 {
+                let answer = wire.head().await;
+                assert_eq!(answer.status(), 200, "round {round}");
+                assert!(!answer.has("connection"), "{}", answer.text);
+                wire.exact(answer.field("content-length").parse().expect("a length"))
+                    .await;
+            }
+        }
+    }
+    assert_eq!(upstream.count(), 6);
 }

@@ -3,7 +3,7 @@
 use tidegate_testing::{Gateway, Upstream, manifests};
 
 /// Spellings that some upstream reads as `/admin` or something below it.
-const ADMIN: [&str; 61] = [
+const ADMIN: [&str; 65] = [
     "/admin",
     "/admin/",
     "/admin//",
@@ -46,6 +46,10 @@ const ADMIN: [&str; 61] = [
     "/%2e%2e;/admin",
     "/x/%2e%2e;/admin",
     "/%3b/admin",
+    "/%3Bx/admin",
+    "/..%3b/admin",
+    "/admin%3bx",
+    "/admin%3Bx=y/z",
     "/\\admin",
     "\\admin",
     "/.\\admin",

@@ -128,6 +128,7 @@ async fn the_lines_of_the_readme_do_what_it_says() {
             .replace(":8443", &format!(":{}", quickstart.https.number()));
         let output = std::process::Command::new("sh")
             .args(["-c", &command])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .output()
             .expect("a shell with curl");
         let squeeze = |text: &str| text.split_whitespace().collect::<String>();
@@ -243,7 +244,10 @@ async fn the_ingress_answers_a_preflight() {
 #[tokio::test]
 async fn both_hosts_are_served_over_tls() {
     let quickstart = Quickstart::start().await;
-    let tls = Tls::trusting_anybody(&["h2", "http/1.1"]);
+    // As `curl --cacert` has it: the chain and the names are checked.
+    let trusted = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/quickstart/tls.crt");
+    let trusted = std::fs::read_to_string(trusted).expect("the certificate");
+    let tls = Tls::trusting_pem(&trusted, &["h2", "http/1.1"]);
     for (host, backend) in [(SHOP, "shop"), (BLOG, "blog")] {
         let mut client = Client::tls(quickstart.https.address(), &tls, host)
             .await

@@ -13,7 +13,7 @@ mod users;
 
 use std::cell::RefCell;
 
-use tidegate_filter_common::Reply;
+use tidegate_sdk::Reply;
 
 use cache::Cache;
 use credentials::Credentials;

@@ -2,71 +2,45 @@
 
 pub mod policy;
 
-#[cfg(target_arch = "wasm32")]
-mod glue {
-    //! The proxy-wasm side.
+use tidegate_sdk::{ConfigError, Filter, Reply, Request, Response};
 
-    use std::rc::Rc;
+use policy::{Cors, Decision, Grant};
 
-    use proxy_wasm::traits::{Context, HttpContext};
-    use proxy_wasm::types::Action;
-    use tidegate_filter_common::ConfigError;
-    use tidegate_filter_common::glue::{self, Filter};
+tidegate_sdk::filter!(Plugin, "../schema.json");
 
-    use crate::policy::{Cors, Decision, Grant, Request};
+/// The filter.
+#[derive(Debug)]
+pub struct Plugin(Cors);
 
-    tidegate_filter_common::filter!(Plugin, "../schema.json");
+impl Filter for Plugin {
+    type Memo = Grant;
 
-    struct Plugin(Rc<Cors>);
+    fn configure(configuration: &[u8]) -> Result<Self, ConfigError> {
+        Cors::parse(configuration).map(Self)
+    }
 
-    impl Filter for Plugin {
-        type Stream = Stream;
-
-        fn configure(configuration: &[u8]) -> Result<Self, ConfigError> {
-            Cors::parse(configuration).map(Rc::new).map(Self)
-        }
-
-        fn stream(&self) -> Stream {
-            Stream {
-                cors: Rc::clone(&self.0),
-                grant: None,
-            }
+    async fn request(&self, request: &Request) -> Result<Grant, Reply> {
+        let headers = request.headers();
+        let asked = policy::Request {
+            method: request.method(),
+            origin: headers.values("origin"),
+            request_method: headers.values("access-control-request-method"),
+            request_headers: headers.values("access-control-request-headers"),
+        };
+        match self.0.request(&asked) {
+            Decision::Reply(reply) => Err(reply),
+            Decision::Continue(grant) => Ok(grant),
         }
     }
 
-    struct Stream {
-        cors: Rc<Cors>,
-        /// Absent until a request has gone on: the filter's own replies, and those of filters before it, are left alone.
-        grant: Option<Grant>,
-    }
-
-    impl Context for Stream {}
-
-    impl HttpContext for Stream {
-        fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-            let request = Request {
-                method: glue::request_header(":method").unwrap_or_default(),
-                origin: glue::request_header_values("origin"),
-                request_method: glue::request_header_values("access-control-request-method"),
-                request_headers: glue::request_header_values("access-control-request-headers"),
-            };
-            match self.cors.request(&request) {
-                Decision::Reply(reply) => glue::send(&reply),
-                Decision::Continue(grant) => {
-                    self.grant = Some(grant);
-                    Action::Continue
-                }
+    async fn response(&self, response: &Response, grant: Grant) -> Result<(), Reply> {
+        let headers = response.headers();
+        for (name, value) in self.0.response(&grant, &headers.values("vary")) {
+            match value {
+                Some(value) => headers.set(name, value),
+                None => headers.remove(name),
             }
         }
-
-        fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-            if let Some(grant) = &self.grant {
-                let vary = glue::response_header_values("vary");
-                for (name, value) in self.cors.response(grant, &vary) {
-                    glue::set_response_header(name, value.as_deref());
-                }
-            }
-            Action::Continue
-        }
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@ mod origin;
 #[cfg(test)]
 mod tests;
 
-use tidegate_filter_common::{Reply, header};
+use tidegate_sdk::{Reply, header};
 
 pub use config::Mode;
 use origin::{Origin, Pattern};

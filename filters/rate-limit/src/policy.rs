@@ -16,7 +16,7 @@ mod tests;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use tidegate_filter_common::Reply;
+use tidegate_sdk::Reply;
 
 pub use key::Request;
 pub use table::{Store, StoreError};

@@ -2,54 +2,34 @@
 
 pub mod policy;
 
-#[cfg(target_arch = "wasm32")]
-mod glue {
-    //! The proxy-wasm side.
+use tidegate_sdk::{ConfigError, Filter, Reply, Request};
 
-    use std::rc::Rc;
+use policy::{Outcome, Rewrite};
 
-    use proxy_wasm::traits::{Context, HttpContext};
-    use proxy_wasm::types::Action;
-    use tidegate_filter_common::ConfigError;
-    use tidegate_filter_common::glue::{self, Filter};
+tidegate_sdk::filter!(Plugin, "../schema.json");
 
-    use crate::policy::{Outcome, Rewrite};
+/// The filter.
+#[derive(Debug)]
+pub struct Plugin(Rewrite);
 
-    tidegate_filter_common::filter!(Plugin, "../schema.json");
+impl Filter for Plugin {
+    type Memo = ();
 
-    struct Plugin(Rc<Rewrite>);
-
-    impl Filter for Plugin {
-        type Stream = Stream;
-
-        fn configure(configuration: &[u8]) -> Result<Self, ConfigError> {
-            Rewrite::parse(configuration).map(Rc::new).map(Self)
-        }
-
-        fn stream(&self) -> Stream {
-            Stream(Rc::clone(&self.0))
-        }
+    fn configure(configuration: &[u8]) -> Result<Self, ConfigError> {
+        Rewrite::parse(configuration).map(Self)
     }
 
-    struct Stream(Rc<Rewrite>);
-
-    impl Context for Stream {}
-
-    impl HttpContext for Stream {
-        fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-            let path = glue::request_header(":path").unwrap_or_default();
-            let host = glue::request_header(":authority").unwrap_or_default();
-            match self.0.apply(&path, &host) {
-                Outcome::Pass { path, host } => {
-                    for (name, value) in [(":path", path), (":authority", host)] {
-                        if let Some(value) = value {
-                            glue::set_request_header(name, Some(&value));
-                        }
+    async fn request(&self, request: &Request) -> Result<(), Reply> {
+        match self.0.apply(&request.path(), &request.authority()) {
+            Outcome::Pass { path, host } => {
+                for (name, value) in [(":path", path), (":authority", host)] {
+                    if let Some(value) = value {
+                        request.headers().set(name, value);
                     }
-                    Action::Continue
                 }
-                Outcome::Refuse(reply) => glue::send(&reply),
+                Ok(())
             }
+            Outcome::Refuse(reply) => Err(reply),
         }
     }
 }

@@ -11,7 +11,7 @@ mod tests;
 mod uri;
 
 use regex_lite::Regex;
-use tidegate_filter_common::Reply;
+use tidegate_sdk::Reply;
 
 use template::{Captured, Template};
 use uri::{Component, Percent};

@@ -10,6 +10,7 @@
 //! the same rules, so that a manifest means the same in both places.
 
 pub mod api;
+pub mod cluster;
 pub mod manifests;
 pub mod resources;
 pub mod schema;

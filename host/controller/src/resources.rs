@@ -156,6 +156,11 @@ impl Resources {
         any::contains(self, kind, key)
     }
 
+    /// Whether an equal object of that name is there.
+    pub fn holds(&self, object: &AnyObject) -> bool {
+        any::holds(self, object)
+    }
+
     /// How many objects there are.
     pub fn len(&self) -> usize {
         Kind::all().map(|kind| any::count(self, kind)).sum()

@@ -49,6 +49,8 @@ pub struct ObjectStatus {
     pub digest: Option<String>,
     /// Of Filters: the ABI of the module.
     pub abi: Option<String>,
+    /// Of Filters from an image: `registry/name@sha256:…`, what its tag meant when it was resolved.
+    pub image: Option<String>,
     /// What deserves attention and has no condition.
     pub warnings: Vec<String>,
     /// Why the object is none of our business.
@@ -172,6 +174,7 @@ impl Statuses {
                 supported_features: Vec::new(),
                 digest: None,
                 abi: None,
+                image: None,
                 warnings: Vec::new(),
                 ignored: None,
             })
@@ -247,6 +250,9 @@ impl Serialize for ObjectStatus {
         }
         if let Some(abi) = &self.abi {
             out.serialize_field("abi", abi)?;
+        }
+        if let Some(image) = &self.image {
+            out.serialize_field("image", image)?;
         }
         list(&mut out, "warnings", &self.warnings)?;
         out.end()

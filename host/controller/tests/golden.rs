@@ -42,9 +42,21 @@ struct CaseOptions {
 #[serde(rename_all = "camelCase")]
 enum CaseVerdict {
     Loading,
-    Ready { digest: String, abi: String },
-    FailedToLoad { message: String, last_good: bool },
-    FailedToConfigure { message: String, last_good: bool },
+    NotFetched,
+    Ready {
+        digest: String,
+        abi: String,
+        #[serde(default)]
+        image: Option<String>,
+    },
+    FailedToLoad {
+        message: String,
+        last_good: bool,
+    },
+    FailedToConfigure {
+        message: String,
+        last_good: bool,
+    },
 }
 
 #[derive(Deserialize)]
@@ -195,9 +207,11 @@ fn verdict(taught: CaseVerdict) -> FilterVerdict {
     };
     match taught {
         CaseVerdict::Loading => FilterVerdict::Loading,
-        CaseVerdict::Ready { digest, abi } => FilterVerdict::Ready {
+        CaseVerdict::NotFetched => FilterVerdict::NotFetched,
+        CaseVerdict::Ready { digest, abi, image } => FilterVerdict::Ready {
             digest: digest.into(),
             abi: abi.into(),
+            image: image.map(Into::into),
         },
         CaseVerdict::FailedToLoad { message, last_good } => {
             failed(FailureCause::Load, message, last_good)

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
 use crate::backend::Backend;
+use crate::image::ImageReference;
 
 /// `namespace/name` of a Filter. What the translator makes itself (a CORS filter of a route) bears the route's name and place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,10 +78,22 @@ pub enum ModuleSource {
     Builtin(Arc<str>),
     /// A file, absolute.
     File(PathBuf),
-    /// An OCI reference.
-    Image(Arc<str>),
-    /// HTTPS, with a digest.
-    Url(Arc<str>),
+    /// In an OCI registry.
+    Image {
+        /// Which.
+        image: ImageReference,
+        /// How it is fetched.
+        #[serde(skip_serializing_if = "Pull::is_plain")]
+        pull: Pull,
+    },
+    /// On a web server; `sha256` says which bytes are meant.
+    Url {
+        /// The address.
+        url: Arc<str>,
+        /// How it is fetched.
+        #[serde(skip_serializing_if = "Pull::is_plain")]
+        pull: Pull,
+    },
     /// `binaryData` of a ConfigMap, already read.
     ConfigMap {
         /// `namespace/name` and key.
@@ -89,6 +102,51 @@ pub enum ModuleSource {
         #[serde(skip)]
         bytes: Bytes,
     },
+    /// Nowhere: the Filter exists, and cannot work as it is. The last good version of it serves on; where there is none, its
+    /// failure policy for that cause holds.
+    Refused {
+        /// Which step would have failed.
+        cause: FailureCause,
+        /// What is wrong and what to do.
+        reason: Arc<str>,
+    },
+}
+
+/// `spec.pull`, its references read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pull {
+    /// Who asks; nobody in particular where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
+    /// Who vouches for the server; the system's authorities where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<Authorities>,
+    /// Whether plain HTTP, and certificates that nobody vouches for, are fine.
+    pub insecure: bool,
+}
+
+/// A name and a password for a registry or a web server.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Credentials {
+    /// `namespace/name` of the Secret they are from.
+    pub secret: Arc<str>,
+    /// The name.
+    #[serde(skip)]
+    pub user: Arc<str>,
+    /// The password; printed nowhere.
+    #[serde(skip)]
+    pub password: Arc<str>,
+}
+
+/// Certificate authorities.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Authorities {
+    /// `namespace/name/key` of the ConfigMap they are from.
+    pub name: Arc<str>,
+    /// The certificates, PEM.
+    #[serde(skip)]
+    pub pem: Bytes,
 }
 
 /// `spec.vm`
@@ -204,12 +262,16 @@ pub enum FilterMode {
 pub enum FilterVerdict {
     /// Not known yet.
     Loading,
+    /// Neither loaded nor about to be: its module is elsewhere, and this process does not use the network.
+    NotFetched,
     /// Ready to run.
     Ready {
         /// `sha256:…` of the module.
         digest: Arc<str>,
         /// `0.2.1` and so on.
         abi: Arc<str>,
+        /// Of an image: `registry/name@sha256:…`, what its tag meant when it was resolved.
+        image: Option<Arc<str>>,
     },
     /// Not usable.
     Failed {
@@ -237,6 +299,29 @@ impl FilterSpec {
             slot: 0,
             ..other.clone()
         }
+    }
+}
+
+impl ModuleSource {
+    /// Whether it is fetched over the network.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Image { .. } | Self::Url { .. })
+    }
+}
+
+impl Pull {
+    /// Whether nothing of it was set.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("secret", &self.secret)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 

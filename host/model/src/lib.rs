@@ -12,10 +12,13 @@ mod backend;
 mod filter;
 mod head;
 mod hostname;
+mod image;
 mod packed;
 pub mod path;
 mod route;
 mod rule;
+mod session;
+mod settings;
 mod snapshot;
 
 pub use backend::{
@@ -23,11 +26,13 @@ pub use backend::{
     Trust,
 };
 pub use filter::{
-    Capability, Config, FailureCause, FailurePolicies, FailurePolicy, FilterId, FilterLimits,
-    FilterMode, FilterSpec, FilterVerdict, FilterVerdicts, Isolation, ModuleSource, VmSpec,
+    Authorities, Capability, Config, Credentials, FailureCause, FailurePolicies, FailurePolicy,
+    FilterId, FilterLimits, FilterMode, FilterSpec, FilterVerdict, FilterVerdicts, Isolation,
+    ModuleSource, Pull, VmSpec,
 };
 pub use head::{RequestHead, ResponseHead, strip_port};
 pub use hostname::{HostMap, HostPattern, Labels};
+pub use image::{ImageReference, ImageReferenceError};
 pub use packed::PackedHeaders;
 pub use route::{
     Age, PathMatch, Pattern, Precedence, RouteEntry, RouteMatch, RouteQuery, RouteTable, ValueMatch,
@@ -36,4 +41,6 @@ pub use rule::{
     BackendTarget, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Retry, Rule, RuleOrigin,
     Timeouts, UrlRewrite, WeightedBackend,
 };
+pub use session::{Session, SessionCarrier};
+pub use settings::{ListenerLimits, ListenerSettings};
 pub use snapshot::{Listener, ListenerHost, ListenerTls, Protocol, Snapshot};

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::backend::Backend;
 use crate::filter::FilterSpec;
+use crate::session::Session;
 
 /// The object and the place in it that a rule comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,6 +45,9 @@ pub struct Rule {
     /// When a failed try is repeated beyond what is always safe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// What keeps a client on one endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
     /// Whether requests appear in the access log.
     pub access_log: bool,
 }

@@ -10,6 +10,7 @@ use crate::filter::FilterSpec;
 use crate::hostname::HostMap;
 use crate::route::{RouteEntry, RouteQuery, RouteTable};
 use crate::rule::Filter;
+use crate::settings::ListenerSettings;
 
 /// A complete state. Requests take it once and keep it to their end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -36,6 +37,10 @@ pub struct Listener {
     pub port: u16,
     /// What is spoken.
     pub protocol: Protocol,
+    /// Bounds and trust, as a class asks for them. Connections are judged by them before anything is known of a host, so
+    /// listeners that share the address share them.
+    #[serde(skip_serializing_if = "ListenerSettings::is_empty")]
+    pub settings: ListenerSettings,
     /// By listener hostname: the most specific one takes the request, and no other is asked
     /// (Gateway API, "listener isolation").
     pub hosts: HostMap<ListenerHost>,

@@ -12,6 +12,6 @@ mod load;
 mod loader;
 mod source;
 
-pub use load::Loaded;
+pub use load::{Loaded, Trial};
 pub use loader::{Loader, State};
 pub use source::SourceError;

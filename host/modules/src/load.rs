@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_model::{Capability, FailureCause, FilterSpec};
-use tidegate_wasm::{Capabilities, Cause, Limits, Module, PluginConfig, Shared, Vm, VmConfig};
+use tidegate_model::{Capability, FailureCause, FilterSpec, Isolation};
+use tidegate_wasm::{
+    Capabilities, Cause, Effect, Failure, Limits, Module, PluginConfig, Pool, Shared, Snapshot,
+    SnapshotError, Vm, VmConfig,
+};
 
 use crate::compile::{Compiled, digest};
 use crate::source;
@@ -23,6 +27,20 @@ pub struct Loaded {
     pub vm: Arc<VmConfig>,
     /// Its root context.
     pub root: Arc<PluginConfig>,
+    /// What its trial run has shown.
+    pub trial: Trial,
+}
+
+/// What is known of a filter once it was started and configured.
+#[derive(Clone, Debug, Default)]
+pub struct Trial {
+    /// CPU time that it took.
+    pub cpu: Duration,
+    /// Whether it asked for a tick, a queue or a call: then it is to run before the first request comes.
+    pub resident: bool,
+    /// With `isolation: Request`, what the VM of each request begins from; none where a snapshot cannot be taken, and each
+    /// request boots a VM.
+    pub snapshot: Option<Snapshot>,
 }
 
 /// Why a filter cannot run.
@@ -38,24 +56,28 @@ pub(crate) fn load(
     compiled: &Compiled,
     shared: &Arc<Shared>,
 ) -> Result<Loaded, LoadFailure> {
-    let failed = |message: String| LoadFailure {
+    let refused = |message: String| LoadFailure {
         cause: FailureCause::Load,
         message: message.into(),
     };
-    let bytes = source::read(&spec.module).map_err(|error| failed(error.to_string()))?;
+    let bytes = source::read(&spec.module).map_err(|error| refused(error.to_string()))?;
     let digest = digest(&bytes);
-    check_pin(spec, &digest).map_err(failed)?;
+    check_pin(spec, &digest).map_err(refused)?;
     let module = compiled
         .get(&digest, &bytes)
-        .map_err(|error| failed(error.to_string()))?;
-    let loaded = Loaded {
+        .map_err(|error| refused(error.to_string()))?;
+    let mut loaded = Loaded {
+        trial: Trial::default(),
         vm: Arc::new(vm_config(spec)),
         root: Arc::new(plugin_config(spec)),
         spec: spec.clone(),
         module,
         digest,
     };
-    try_out(&loaded, shared)?;
+    loaded.trial = try_out(&loaded, shared)?;
+    if spec.vm.isolation == Isolation::Request {
+        loaded.trial.snapshot = snapshot(&loaded, &bytes, shared)?;
+    }
     Ok(loaded)
 }
 
@@ -73,22 +95,66 @@ fn check_pin(spec: &FilterSpec, digest: &str) -> Result<(), String> {
 }
 
 /// Starts and configures the filter once, so that a bad configuration is known before a request meets it.
-fn try_out(loaded: &Loaded, shared: &Arc<Shared>) -> Result<(), LoadFailure> {
+fn try_out(loaded: &Loaded, shared: &Arc<Shared>) -> Result<Trial, LoadFailure> {
     let tried = Vm::start(&loaded.module, loaded.vm.clone(), shared.clone())
-        .and_then(|mut vm| vm.add_root(loaded.root.clone()));
-    tried.map(drop).map_err(|failure| {
-        let cause = match failure.cause() {
-            Cause::Configure => FailureCause::Configure,
-            Cause::Load => FailureCause::Load,
-            Cause::Trap => FailureCause::Trap,
-            Cause::Deadline => FailureCause::Deadline,
-            Cause::Memory => FailureCause::Memory,
-        };
-        LoadFailure {
-            cause,
-            message: failure.to_string().into(),
-        }
+        .and_then(|mut vm| vm.add_root(loaded.root.clone()).map(|_| vm));
+    let mut vm = tried.map_err(|failure| failed(&failure))?;
+    let ticks = |effect: Effect| {
+        matches!(
+            effect,
+            Effect::SetTickPeriod {
+                period: Some(_),
+                ..
+            }
+        )
+    };
+    Ok(Trial {
+        cpu: vm.cpu(),
+        resident: vm.is_awaited() || vm.effects().any(ticks),
+        snapshot: None,
     })
+}
+
+/// What requests begin from under `isolation: Request`.
+fn snapshot(
+    loaded: &Loaded,
+    bytes: &[u8],
+    shared: &Arc<Shared>,
+) -> Result<Option<Snapshot>, LoadFailure> {
+    let (vm, root) = (loaded.vm.clone(), loaded.root.clone());
+    match Snapshot::take(
+        &loaded.module,
+        bytes,
+        vm,
+        root,
+        shared.clone(),
+        Pool::default(),
+    ) {
+        Ok(snapshot) => Ok(Some(snapshot)),
+        Err(error @ SnapshotError::Unsuitable(_)) => {
+            tracing::warn!(filter = %loaded.spec.id, %error, "isolation Request costs more for this filter");
+            Ok(None)
+        }
+        Err(SnapshotError::Failed(failure)) => Err(failed(&failure)),
+        Err(error @ SnapshotError::Compile(_)) => Err(LoadFailure {
+            cause: FailureCause::Load,
+            message: error.to_string().into(),
+        }),
+    }
+}
+
+fn failed(failure: &Failure) -> LoadFailure {
+    let cause = match failure.cause() {
+        Cause::Configure => FailureCause::Configure,
+        Cause::Load => FailureCause::Load,
+        Cause::Trap => FailureCause::Trap,
+        Cause::Deadline => FailureCause::Deadline,
+        Cause::Memory => FailureCause::Memory,
+    };
+    LoadFailure {
+        cause,
+        message: failure.to_string().into(),
+    }
 }
 
 fn vm_config(spec: &FilterSpec) -> VmConfig {
@@ -124,6 +190,8 @@ fn plugin_config(spec: &FilterSpec) -> PluginConfig {
             .collect::<BTreeSet<_>>(),
         headers_wait_for_body: spec.headers_wait_for_body,
         buffered_body: spec.limits.buffered_body,
+        // No filter is known to mind, and many read them.
+        old_property_names: true,
     }
 }
 

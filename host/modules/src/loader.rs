@@ -103,6 +103,9 @@ impl Loader {
                 .values()
                 .filter_map(|e| Some(e.good.as_ref()?.digest.clone()))
                 .collect();
+            // What filters that are gone have kept for themselves goes with them.
+            self.shared
+                .retain(|namespace, scope| entries.values().any(|e| e.uses(namespace, scope)));
             // Whatever is just being loaded is kept by its own hold on the compiled module.
             if start.is_empty() {
                 self.compiled
@@ -141,11 +144,8 @@ impl Loader {
 
     /// Whether every wanted filter has its first verdict. Those that are fetched over the network are not waited for.
     pub fn is_settled(&self) -> bool {
-        use tidegate_model::ModuleSource::{Image, Url};
         self.entries().values().all(|entry| {
-            entry.latest.is_some()
-                || entry.good.is_some()
-                || matches!(entry.spec.module, Image(_) | Url(_))
+            entry.latest.is_some() || entry.good.is_some() || entry.spec.module.is_remote()
         })
     }
 
@@ -269,6 +269,19 @@ impl Entry {
         };
     }
 
+    /// Whether its VMs share data under this name.
+    fn uses(&self, namespace: &str, scope: &str) -> bool {
+        let good = self.good.as_ref().map(|good| &good.spec);
+        good.into_iter().chain([&self.spec]).any(|spec| {
+            let own = if spec.vm.id.is_empty() {
+                &spec.id.name
+            } else {
+                &spec.vm.id
+            };
+            *spec.id.namespace == *namespace && **own == *scope
+        })
+    }
+
     fn file_changed(&self) -> bool {
         let stamp = source::stamp(&self.spec.module);
         stamp.is_some() && stamp != self.stamp
@@ -295,6 +308,7 @@ impl Entry {
             (Some(Ok(())), Some(good)) => FilterVerdict::Ready {
                 digest: good.digest.clone(),
                 abi: good.module.abi().to_string().into(),
+                image: None,
             },
             _ => FilterVerdict::Loading,
         }

@@ -64,8 +64,9 @@ pub(crate) fn read(source: &ModuleSource) -> Result<Bytes, SourceError> {
             }
         }
         ModuleSource::ConfigMap { bytes, .. } => Ok(bytes.clone()),
-        ModuleSource::Image(_) => Err(SourceError::Remote("image")),
-        ModuleSource::Url(_) => Err(SourceError::Remote("url")),
+        ModuleSource::Image { .. } => Err(SourceError::Remote("image")),
+        ModuleSource::Url { .. } => Err(SourceError::Remote("url")),
+        ModuleSource::Refused { .. } => Err(SourceError::Remote("refused")),
     }
 }
 

@@ -42,6 +42,9 @@ pub(crate) struct LogBuffer {
     second: (u64, String),
 }
 
+/// A line that waits for something.
+pub(crate) struct Unfinished(Vec<u8>);
+
 /// One exchange. The keys are those of Envoy Gateway's JSON log where it has them.
 #[derive(Serialize)]
 pub(crate) struct Line<'a> {
@@ -142,6 +145,30 @@ impl LogBuffer {
         // Serialising plain text and numbers into memory cannot fail.
         if serde_json::to_writer(&mut self.bytes, line).is_ok() {
             self.bytes.push(b'\n');
+        }
+        if self.bytes.len() >= BUFFER_BYTES {
+            self.flush();
+        }
+    }
+
+    /// A line that is not complete yet.
+    pub(crate) fn later(&self, line: &Line<'_>) -> Unfinished {
+        // Serialising plain text and numbers into memory cannot fail.
+        Unfinished(serde_json::to_vec(line).unwrap_or_default())
+    }
+
+    /// Writes such a line with one more field.
+    pub(crate) fn finish(&mut self, line: Unfinished, name: &str, value: &impl Serialize) {
+        let Unfinished(mut bytes) = line;
+        if bytes.pop() != Some(b'}') {
+            return;
+        }
+        bytes.extend_from_slice(b",\"");
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(b"\":");
+        if serde_json::to_writer(&mut bytes, value).is_ok() {
+            bytes.extend_from_slice(b"}\n");
+            self.bytes.append(&mut bytes);
         }
         if self.bytes.len() >= BUFFER_BYTES {
             self.flush();

@@ -5,17 +5,15 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::Limits;
-
-/// Bytes of a head that are kept; a longer one counts as unknown beyond.
-const MOST_HEAD: usize = 64 << 10;
+use crate::framing::{Doubt, Framing};
 
 /// Seconds since the worker began; it advances once a second.
 #[derive(Clone, Default)]
@@ -28,19 +26,40 @@ pub(crate) struct Activity {
     moved: AtomicU32,
     /// Since when no exchange is on.
     idle_since: AtomicU32,
-    /// Whether bytes came in since then: the beginning of a request.
+    /// Whether a request has begun whose head has not ended.
     has_begun: AtomicU32,
     exchanges: AtomicU32,
-    /// The bytes that came since the last exchange: the next request's head as the client wrote it.
-    head: Mutex<Vec<u8>>,
+    /// HTTP/1 requests that were taken so far.
+    requests: AtomicU64,
+    /// What the bytes of an HTTP/1 connection tell of its requests; see [`Doubt::to_word`].
+    doubt: AtomicU64,
+    waits: Waits,
+}
+
+/// How long the client may keep us waiting.
+struct Waits {
+    head: Duration,
+    idle: Duration,
+    body: Duration,
 }
 
 /// Reads and writes, noting when.
 pub(crate) struct Watched<S> {
     io: S,
     activity: Arc<Activity>,
-    /// Whether bytes between exchanges are the beginning of a request: HTTP/2 has frames of its own there.
-    is_http1: bool,
+    /// HTTP/1 only: HTTP/2 has frames of its own.
+    framing: Option<Framing>,
+}
+
+/// How an HTTP/1 request says its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lengths {
+    /// In one way, or not at all.
+    One,
+    /// In two ways, of which the parser has dropped one.
+    Two,
+    /// Nobody knows, because where it begins is not known.
+    Unknown,
 }
 
 /// Why a connection is given up.
@@ -65,7 +84,7 @@ impl Clock {
 }
 
 impl Activity {
-    pub(crate) fn new(clock: &Clock) -> Arc<Self> {
+    pub(crate) fn new(clock: &Clock, limits: &Limits) -> Arc<Self> {
         let now = clock.now();
         Arc::new(Self {
             clock: clock.clone(),
@@ -73,7 +92,13 @@ impl Activity {
             idle_since: AtomicU32::new(now),
             has_begun: AtomicU32::new(0),
             exchanges: AtomicU32::new(0),
-            head: Mutex::default(),
+            requests: AtomicU64::new(0),
+            doubt: AtomicU64::new(0),
+            waits: Waits {
+                head: limits.head_timeout,
+                idle: limits.idle_timeout,
+                body: limits.body_idle,
+            },
         })
     }
 
@@ -82,49 +107,54 @@ impl Activity {
         self.exchanges.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The head of the request that has begun is read; what it was is no longer needed.
-    pub(crate) fn forget_head(&self) {
-        self.head
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+    /// An HTTP/1 request begins: how it says its length.
+    pub(crate) fn next_lengths(&self) -> Lengths {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        match Doubt::from_word(self.doubt.load(Ordering::Relaxed)) {
+            Some(Doubt::TwoLengths(at)) if at == number => Lengths::Two,
+            Some(Doubt::TwoLengths(at) | Doubt::Lost(at)) if at <= number => Lengths::Unknown,
+            _ => Lengths::One,
+        }
+    }
+
+    /// The connection has left HTTP: its bytes are no requests any more.
+    pub(crate) fn leave_http(&self) {
+        self.doubt
+            .store(Doubt::Lost(0).to_word(), Ordering::Relaxed);
     }
 
     /// An exchange is over.
     pub(crate) fn end(&self) {
         if self.exchanges.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.idle_since.store(self.clock.now(), Ordering::Relaxed);
-            self.has_begun.store(0, Ordering::Relaxed);
         }
     }
 
     /// Whether the connection has kept us waiting for too long.
-    pub(crate) fn overdue(&self, limits: &Limits) -> Option<Overdue> {
+    pub(crate) fn overdue(&self) -> Option<Overdue> {
         let now = self.clock.now();
         let since = |mark: &AtomicU32| {
             Duration::from_secs(u64::from(now.wrapping_sub(mark.load(Ordering::Relaxed))))
         };
         if self.exchanges.load(Ordering::Relaxed) > 0 {
-            return (since(&self.moved) > limits.body_idle).then_some(Overdue::Body);
+            return (since(&self.moved) > self.waits.body).then_some(Overdue::Body);
         }
         let idle = since(&self.idle_since);
         if self.has_begun.load(Ordering::Relaxed) == 1 {
-            return (idle > limits.head_timeout).then_some(Overdue::Head);
+            return (idle > self.waits.head).then_some(Overdue::Head);
         }
-        (idle > limits.idle_timeout).then_some(Overdue::Idle)
+        (idle > self.waits.idle).then_some(Overdue::Idle)
     }
 
-    fn keep_head(&self, bytes: &[u8]) {
-        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = MOST_HEAD.saturating_sub(head.len());
-        head.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-
-    /// Whether the request that begins now came with a `Content-Length`, which the parser drops where `Transfer-Encoding` stands
-    /// beside it. `None`: its bytes came behind another request's, so nobody knows.
-    pub(crate) fn head_has_content_length(&self) -> Option<bool> {
-        let head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-        (!head.is_empty()).then(|| has_content_length(&head))
+    /// Bytes of an HTTP/1 connection came in.
+    fn came(&self, framing: &mut Framing, bytes: &[u8]) {
+        if self.doubt.load(Ordering::Relaxed) == 0
+            && let Err(doubt) = framing.read(bytes)
+        {
+            self.doubt.store(doubt.to_word(), Ordering::Relaxed);
+        }
+        self.has_begun
+            .store(u32::from(framing.is_in_head()), Ordering::Relaxed);
     }
 
     fn moved(&self) {
@@ -137,7 +167,7 @@ impl<S> Watched<S> {
         Self {
             io,
             activity,
-            is_http1,
+            framing: is_http1.then(Framing::new),
         }
     }
 }
@@ -148,12 +178,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.activity.moved();
-        if self.is_http1 && self.activity.exchanges.load(Ordering::Relaxed) == 0 {
-            self.activity.has_begun.store(1, Ordering::Relaxed);
-            self.activity.keep_head(&buf.filled()[before..]);
+        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        this.activity.moved();
+        if let Some(framing) = &mut this.framing {
+            this.activity.came(framing, &buf.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }
@@ -193,39 +223,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// The bytes of a head hold a `Content-Length` field, whatever its value.
-fn has_content_length(head: &[u8]) -> bool {
-    const NAME: &[u8] = b"content-length";
-    // A head ends at an empty line; what follows is body.
-    let end = head
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .unwrap_or(head.len());
-    head[..end]
-        .split(|byte| *byte == b'\n')
-        .skip(1)
-        .any(|line| {
-            line.len() > NAME.len()
-                && line[..NAME.len()].eq_ignore_ascii_case(NAME)
-                && line[NAME.len()] == b':'
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_content_length_is_seen_in_every_case_and_only_in_the_head() {
-        let seen = |head: &str| has_content_length(head.as_bytes());
-        assert!(seen(
-            "POST / HTTP/1.1\r\nHost: a\r\ncOntent-Length: 3\r\n\r\nabc"
-        ));
-        assert!(seen("POST / HTTP/1.1\nContent-Length:3\n"));
-        assert!(!seen(
-            "POST /content-length: HTTP/1.1\r\nX: content-length: 3\r\n\r\ncontent-length: 3\r\n"
-        ));
-    }
 
     fn after(clock: &Clock, seconds: u32) {
         (0..seconds).for_each(|_| clock.tick());
@@ -236,24 +236,25 @@ mod tests {
         let clock = Clock::default();
         let limits = Limits::default();
         let seconds = |duration: Duration| u32::try_from(duration.as_secs()).expect("small");
-        let activity = Activity::new(&clock);
+        let activity = Activity::new(&clock, &limits);
         after(&clock, seconds(limits.head_timeout) + 1);
-        assert_eq!(activity.overdue(&limits), None, "nothing was begun");
+        assert_eq!(activity.overdue(), None, "nothing was begun");
         activity.has_begun.store(1, Ordering::Relaxed);
         assert_eq!(
-            activity.overdue(&limits),
+            activity.overdue(),
             Some(Overdue::Head),
             "a slow head, whenever its bytes came"
         );
+        activity.has_begun.store(0, Ordering::Relaxed);
         activity.begin();
         activity.moved();
         after(&clock, seconds(limits.body_idle));
-        assert_eq!(activity.overdue(&limits), None);
+        assert_eq!(activity.overdue(), None);
         after(&clock, 1);
-        assert_eq!(activity.overdue(&limits), Some(Overdue::Body));
+        assert_eq!(activity.overdue(), Some(Overdue::Body));
         activity.end();
-        assert_eq!(activity.overdue(&limits), None);
+        assert_eq!(activity.overdue(), None);
         after(&clock, seconds(limits.idle_timeout) + 1);
-        assert_eq!(activity.overdue(&limits), Some(Overdue::Idle));
+        assert_eq!(activity.overdue(), Some(Overdue::Idle));
     }
 }

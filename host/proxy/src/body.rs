@@ -12,6 +12,7 @@ use http_body_util::channel::{Channel, Sender};
 use hyper::body::Incoming;
 
 use crate::filtered::Filtered;
+use crate::shadow::Tap;
 use crate::upgrade::UpstreamBody;
 
 /// Why a body ended before its end. The peer is told by an abort, never by a clean end.
@@ -23,6 +24,9 @@ pub(crate) enum BodyError {
     /// A filter ended the stream.
     #[error("a filter ended the stream: {0}")]
     Filter(&'static str),
+    /// Who sends it wants no more of the exchange.
+    #[error("cancelled: {0}")]
+    Cancelled(#[source] h2::Error),
     /// Time ran out.
     #[error("the time for the exchange is over")]
     Timeout,
@@ -52,6 +56,8 @@ pub(crate) enum Body {
     Filtered(Box<Filtered>),
     /// With copies for mirrors.
     Tee(Box<Tee>),
+    /// With copies for filters in shadow mode.
+    Tap(Box<Tap>),
     /// A piece, and what comes behind it.
     Prefixed(Bytes, Box<Self>),
     /// What is written elsewhere.
@@ -124,6 +130,7 @@ impl http_body::Body for Body {
             Self::Upstream(body) => body.poll(cx),
             Self::Filtered(body) => body.poll(cx),
             Self::Tee(body) => body.poll(cx),
+            Self::Tap(body) => body.poll(cx),
             Self::Channel(body) => Pin::new(body).poll_frame(cx),
             Self::Replay(body) => body.poll(cx),
         }
@@ -132,11 +139,13 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Full(_) | Self::Replay(_) | Self::Prefixed(..) => false,
+            Self::Full(_) | Self::Prefixed(..) => false,
+            Self::Replay(body) => body.is_end(),
             Self::Incoming(body, _) => body.is_end_stream(),
             Self::Upstream(body) => body.inner().is_end_stream(),
             Self::Filtered(body) => body.is_end(),
             Self::Tee(body) => body.source.is_end_stream(),
+            Self::Tap(body) => body.is_end_stream(),
             Self::Channel(body) => body.is_end_stream(),
         }
     }
@@ -148,6 +157,7 @@ impl http_body::Body for Body {
             Self::Incoming(body, _) => body.size_hint(),
             Self::Upstream(body) => body.inner().size_hint(),
             Self::Tee(body) => body.source.size_hint(),
+            Self::Tap(body) => body.size_hint(),
             Self::Channel(_) | Self::Filtered(_) | Self::Prefixed(..) => SizeHint::default(),
             Self::Replay(body) => body.size_hint(),
         }
@@ -245,6 +255,22 @@ impl Replay {
             shared: self.shared.clone(),
             position: 0,
         })
+    }
+
+    fn is_end(&self) -> bool {
+        let recording = self.shared.borrow();
+        if self.position < recording.pieces.len() {
+            return false;
+        }
+        match recording.ended {
+            true => self.position == usize::MAX || recording.trailers.is_none(),
+            false => recording.source.is_end_stream(),
+        }
+    }
+
+    /// No further try comes: what is still read of the body is no longer kept.
+    pub(crate) fn settle(&self) {
+        self.shared.borrow_mut().whole = false;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {

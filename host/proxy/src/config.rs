@@ -54,6 +54,12 @@ pub struct Limits {
     pub replay_bytes: usize,
     /// Time without a byte in either direction after which a body is given up.
     pub body_idle: Duration,
+    /// Whether names of backends and clusters may lead to this machine or its link: without a cluster they may. In one, a name
+    /// that a tenant chose must not lead to the metadata service of a cloud or to the gateway's own admin pages.
+    pub local_names: bool,
+    /// VMs of filters that a worker keeps when they are idle. Each has some guarded memory, of which a process may have
+    /// some ten thousand; beyond this the one that was idle for longest ends, and is made again when it is needed.
+    pub vms: usize,
 }
 
 impl Default for Limits {
@@ -71,6 +77,8 @@ impl Default for Limits {
             upstream_idle: Duration::from_secs(60),
             replay_bytes: 64 << 10,
             body_idle: Duration::from_secs(300),
+            local_names: true,
+            vms: 1000,
         }
     }
 }

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 
 use crate::activity::{Activity, Watched};
+use crate::clients::ClientSettings;
 use crate::exchange;
 use crate::forwarded::Peer;
 use crate::gather::Gather;
@@ -34,9 +35,19 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     pub(crate) scheme: Scheme,
     pub(crate) tls: Option<TlsInfo>,
+    pub(crate) settings: Rc<ClientSettings>,
     pub(crate) activity: Arc<Activity>,
     /// Made when the first filter asks.
     pub(crate) attributes: OnceCell<Arc<ConnectionAttributes>>,
+}
+
+/// A connection as it was accepted.
+pub(crate) struct Accepted {
+    pub(crate) listener: ListenerKey,
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) settings: Rc<ClientSettings>,
+    pub(crate) activity: Arc<Activity>,
 }
 
 /// What the handshake told.
@@ -55,30 +66,28 @@ impl Drop for Counted<'_> {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(
-    worker: Rc<Worker>,
-    listener: ListenerKey,
-    stream: TcpStream,
-    peer: SocketAddr,
-    activity: Arc<Activity>,
-) {
+pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     worker.connections.set(worker.connections.get() + 1);
     worker.metrics.count(&worker.metrics.connections);
     let _counted = Counted(&worker.connections);
-    if let Err(error) = accept(worker.clone(), listener, stream, peer, activity).await {
+    let peer = accepted.peer;
+    if let Err(error) = accept(worker.clone(), accepted).await {
         tracing::debug!(%peer, %error, "connection ended");
     }
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn accept(
-    worker: Rc<Worker>,
-    listener: ListenerKey,
-    stream: TcpStream,
-    peer: SocketAddr,
-    activity: Arc<Activity>,
-) -> Result<(), Failure> {
+async fn accept(worker: Rc<Worker>, accepted: Accepted) -> Result<(), Failure> {
+    let Accepted {
+        listener,
+        stream,
+        peer,
+        settings,
+        activity,
+    } = accepted;
+    let limits = &settings.limits;
+    let (head_timeout, handshake_timeout) = (limits.head_timeout, limits.handshake_timeout);
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
     let state = worker.state();
@@ -95,13 +104,13 @@ async fn accept(
         local,
         scheme: Scheme::HTTP,
         tls: None,
+        settings,
         activity,
         attributes: OnceCell::new(),
     };
     match protocol {
         Protocol::Http => {
-            let preface =
-                tokio::time::timeout(worker.config.limits.head_timeout, starts_as_http2(&stream));
+            let preface = tokio::time::timeout(head_timeout, starts_as_http2(&stream));
             let http2 = preface.await??;
             drop(state);
             speak(Rc::new(connection), Gather(stream), http2).await
@@ -109,8 +118,7 @@ async fn accept(
         Protocol::Https => {
             drop(state);
             let handshake = handshake(&worker, &mut connection, stream);
-            let stream =
-                tokio::time::timeout(worker.config.limits.handshake_timeout, handshake).await??;
+            let stream = tokio::time::timeout(handshake_timeout, handshake).await??;
             let Some(stream) = stream else { return Ok(()) };
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             connection.scheme = Scheme::HTTPS;
@@ -172,13 +180,13 @@ async fn speak<S>(connection: Rc<Connection>, stream: S, http2: bool) -> Result<
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let worker = connection.worker.clone();
-    let draining = worker.draining.clone();
+    let settings = connection.settings.clone();
+    let draining = connection.worker.draining.clone();
     let io = TokioIo::new(Watched::new(stream, connection.activity.clone(), !http2));
     let service = service_fn(move |request| exchange::serve(connection.clone(), request));
     // A drain lets requests in flight end: HTTP/1 closes after the answer, HTTP/2 sends GOAWAY.
     if http2 {
-        let mut serving = std::pin::pin!(worker.http2.serve_connection(io, service));
+        let mut serving = std::pin::pin!(settings.http2.serve_connection(io, service));
         tokio::select! {
             ended = serving.as_mut() => return Ok(ended?),
             () = draining.cancelled() => serving.as_mut().graceful_shutdown(),
@@ -186,7 +194,7 @@ where
         Ok(serving.await?)
     } else {
         let mut serving =
-            std::pin::pin!(worker.http1.serve_connection(io, service).with_upgrades());
+            std::pin::pin!(settings.http1.serve_connection(io, service).with_upgrades());
         tokio::select! {
             ended = serving.as_mut() => return Ok(ended?),
             () = draining.cancelled() => serving.as_mut().graceful_shutdown(),
@@ -201,7 +209,8 @@ pub(crate) fn http1(limits: &crate::config::Limits) -> http1::Builder {
     builder
         // Slow heads are found by `activity.rs`, without a timer for each request.
         .header_read_timeout(None)
-        .max_buf_size(limits.head_bytes)
+        // The parser's own least.
+        .max_buf_size(limits.head_bytes.max(8 << 10))
         .max_header_size(limits.head_bytes)
         .max_headers(limits.headers)
         // Not `pipeline_flush`: with it answers wait for the rest of a request that has only begun, the answer to a head that

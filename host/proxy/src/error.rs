@@ -79,6 +79,9 @@ pub(crate) enum Error {
     /// A filter changed the request into something that cannot be sent.
     #[error("a filter left a request that cannot be sent: {0}")]
     Unsendable(&'static str),
+    /// A filter took `:status` away.
+    #[error("a filter left a response without a status")]
+    NoStatus,
     /// A filter reset the stream.
     #[error("filter {0} reset the stream")]
     Reset(FilterId),
@@ -103,6 +106,7 @@ impl Error {
             Self::Connect { .. }
             | Self::Upstream { .. }
             | Self::UnaskedUpgrade(_)
+            | Self::NoStatus
             | Self::Reset(_) => StatusCode::BAD_GATEWAY,
             Self::RequestBody => StatusCode::BAD_REQUEST,
             Self::RequestTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -155,6 +159,7 @@ impl Error {
             Self::RequestTimeout(_) => "request_timeout",
             Self::BackendTimeout(_) => "backend_timeout",
             Self::Unsendable(_) => "request_unsendable",
+            Self::NoStatus => "response_without_status",
             Self::Reset(_) => "filter_reset",
         }
     }

@@ -17,6 +17,7 @@ use tidegate_model::{
 use tidegate_wasm::{Direction, LocalReply, PseudoSet, StreamIo};
 use tokio::time::Instant;
 
+use crate::activity::Lengths;
 use crate::attributes;
 use crate::body::{Body, Tee};
 use crate::chain::{Chain, Place};
@@ -28,6 +29,7 @@ use crate::forward::{self, Plan, Tries};
 use crate::forwarded;
 use crate::request::{Flow, Held, Prefix, reply_response};
 use crate::response::ResponseBody;
+use crate::session::{self, Bound};
 use crate::stream::{Record, Stream};
 use crate::upgrade;
 
@@ -53,8 +55,8 @@ pub(crate) async fn serve(
     connection.activity.begin();
     let upgrade =
         check::upgrade(parts.version, &parts.headers).zip(parts.extensions.remove::<OnUpgrade>());
-    let limits = &connection.worker.config.limits;
-    let lengths = Lengths::of(&connection, &parts);
+    let limits = &connection.settings.limits;
+    let lengths = lengths(&connection, &parts);
     let (mut head, refused) =
         match check::request_head(&mut parts, connection.scheme.clone(), limits) {
             Ok(head) if lengths == Lengths::Two => (head, Some(check::TWO_LENGTHS)),
@@ -98,29 +100,15 @@ pub(crate) async fn serve(
     Ok(response)
 }
 
-/// Whether a request says its length in two ways, of which the parser has dropped one.
-#[derive(PartialEq, Eq)]
-enum Lengths {
-    One,
-    Two,
-    Unknown,
-}
-
-impl Lengths {
-    fn of(connection: &Connection, parts: &Parts) -> Self {
-        if parts.version >= Version::HTTP_2 {
-            return Self::One;
-        }
-        let lengths = match parts.headers.contains_key(header::TRANSFER_ENCODING) {
-            false => Self::One,
-            true => match connection.activity.head_has_content_length() {
-                Some(false) => Self::One,
-                Some(true) => Self::Two,
-                None => Self::Unknown,
-            },
-        };
-        connection.activity.forget_head();
-        lengths
+/// How a request says its length.
+fn lengths(connection: &Connection, parts: &Parts) -> Lengths {
+    if parts.version >= Version::HTTP_2 {
+        return Lengths::One;
+    }
+    match connection.activity.next_lengths() {
+        // `Content-Length` alone has one reading, wherever it begins.
+        Lengths::Unknown if !parts.headers.contains_key(header::TRANSFER_ENCODING) => Lengths::One,
+        lengths => lengths,
     }
 }
 
@@ -159,14 +147,16 @@ impl Exchange {
         let stream = self.stream.clone();
         let connection = &stream.connection;
         check::remove_hop_by_hop(&mut head.headers);
+        // hyper has said 100 (Continue) or will: nobody further on has to wait, as in Envoy.
+        head.headers.remove(header::EXPECT);
         forwarded::set(
             &mut head,
             &connection.forwarded,
             connection.listener.port,
-            &connection.worker.config.trust,
+            &connection.settings.trust,
         );
         if let Some(client) =
-            forwarded::client_address(&head, connection.peer, &connection.worker.config.trust)
+            forwarded::client_address(&head, connection.peer, &connection.settings.trust)
         {
             stream.record.borrow_mut().client = client;
         }
@@ -230,6 +220,7 @@ impl Exchange {
     ) -> Result<Response<Body>, Error> {
         let stream = self.stream.clone();
         let rule = &entry.rule;
+        let bound = session::find(&stream, rule, &head);
         let mut body = body;
         let mut held = Held::Plain(head);
         let place = |index| Place {
@@ -250,7 +241,10 @@ impl Exchange {
             Flow::Continue => {}
             Flow::Reply(response) => return self.back(response, "filter_reply").await,
         }
-        let chosen = choose(&rule.backends).ok_or(Error::NoBackend)?;
+        let chosen = match &bound {
+            Some(bound) => bound.backend,
+            None => choose(&rule.backends).ok_or(Error::NoBackend)?,
+        };
         let backend = &rule.backends[chosen];
         if !backend.filters.is_empty() {
             let place = |index| Place {
@@ -280,6 +274,7 @@ impl Exchange {
         };
         let cluster = stream.state.cluster(&stream.connection.worker, backend);
         stream.record.borrow_mut().cluster = Some(backend.key.clone());
+        stream.settle_io().await;
         stream
             .chain
             .borrow_mut()
@@ -287,7 +282,9 @@ impl Exchange {
         let head = self.sendable(held)?;
         let (head, body) = self.outgoing(head, body);
         let body = self.mirror(&head, body);
-        let response = self.upstream(&cluster, head, body, entry).await?;
+        let response = self
+            .upstream(&cluster, head, body, entry, bound.as_ref())
+            .await?;
         self.back(response, "via_upstream").await
     }
 
@@ -297,10 +294,13 @@ impl Exchange {
             Held::Plain(head) => head,
             Held::Chain => {
                 let mut chain = self.stream.chain.borrow_mut();
-                let missing = chain
-                    .with_io(|io| io.missing.intersects(PseudoSet::REQUEST))
-                    .unwrap_or(false);
-                if missing {
+                let lacks = |io: &mut StreamIo, which| io.missing.intersects(which);
+                let mut lacks = |which| chain.with_io(|io| lacks(io, which)).unwrap_or(false);
+                // As in Envoy; a scheme is not sent, so that it may be missing.
+                if lacks(PseudoSet::PATH) {
+                    return Err(Error::NoRoute);
+                }
+                if lacks(PseudoSet::METHOD) || lacks(PseudoSet::AUTHORITY) {
                     return Err(Error::Unsendable("it lacks a pseudo-header"));
                 }
                 chain
@@ -331,24 +331,19 @@ impl Exchange {
         let exact = body.size_hint().exact();
         let declared = declared_length(&head.headers);
         let unframed = self.upgrade.is_some();
-        let (body, filtered) = match Filtered::new(&self.stream, Direction::Request, body, declared)
-        {
-            Ok(mut filtered) => {
-                if let Some(prefix) = self.prefix.take() {
-                    filtered.begin_after(prefix.after, prefix.data, prefix.end);
-                }
-                (Body::Filtered(Box::new(filtered)), true)
-            }
-            Err(body) => match self.prefix.take() {
-                // No filter further on looks at the body that one has waited for.
-                Some(prefix) => (body.after(prefix.data), true),
-                None => (body, false),
-            },
+        let prefix = self.prefix.take();
+        let waited = prefix.is_some();
+        let filtered = Filtered::new(&self.stream, Direction::Request, body, declared, prefix);
+        let (body, filtered) = match filtered {
+            Ok(filtered) => (Body::Filtered(Box::new(filtered)), true),
+            Err(body) => (body, waited),
         };
         if !filtered && !unframed {
             // Whatever a filter wrote there, the body is as long as it is.
             match exact {
-                Some(0) if !head.headers.contains_key(header::CONTENT_LENGTH) => {}
+                Some(0)
+                    if means_nothing_by_a_body(&head.method)
+                        && !head.headers.contains_key(header::CONTENT_LENGTH) => {}
                 Some(length) => drop(
                     head.headers
                         .insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
@@ -394,6 +389,7 @@ impl Exchange {
         head: RequestHead,
         body: Body,
         entry: &RouteEntry,
+        bound: Option<&Bound>,
     ) -> Result<Response<Body>, Error> {
         let stream = self.stream.clone();
         let rule = &entry.rule;
@@ -401,6 +397,7 @@ impl Exchange {
             retry: rule.retry.as_ref(),
             try_timeout: rule.timeouts.backend_request,
             upgrade: self.upgrade.as_ref().map(|(protocol, _)| protocol.clone()),
+            endpoint: bound.map(|bound| &bound.endpoint),
             received: &stream.received,
         };
         stream.record.borrow_mut().upstream_started = Some(Instant::now());
@@ -432,7 +429,7 @@ impl Exchange {
             record.upstream_answered = Some(Instant::now());
             record.tries = tries;
         }
-        let (response, pooled) = match sent {
+        let (mut response, pooled) = match sent {
             Ok(Some(answer)) => answer,
             Ok(None) => return Ok(self.reply_taken()),
             // What stopped the body is the reason, not that the upstream then broke off.
@@ -443,8 +440,10 @@ impl Exchange {
             },
         };
         if has_modules {
+            stream.settle_io().await;
             attributes::upstream(&stream);
         }
+        session::keep(&stream, rule, bound, response.headers_mut());
         upgrade::join(
             response,
             pooled,
@@ -483,7 +482,10 @@ impl Exchange {
         let declared = declared_length(response.headers());
         let head_only = self.stream.record.borrow().method == Method::HEAD;
         let (mut parts, body) = response.into_parts();
-        let body = match Filtered::new(&stream, Direction::Response, body, declared) {
+        let prefix = stream.chain.borrow_mut().prefix.take();
+        let waited = prefix.is_some();
+        let exact = exact.filter(|_| !waited);
+        let body = match Filtered::new(&stream, Direction::Response, body, declared, prefix) {
             Ok(filtered) => Body::Filtered(Box::new(filtered)),
             Err(body) => {
                 match exact {
@@ -493,8 +495,8 @@ impl Exchange {
                             .headers
                             .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
                     }
-                    None => drop(parts.headers.remove(header::CONTENT_LENGTH)),
-                    Some(_) => {}
+                    None if !waited => drop(parts.headers.remove(header::CONTENT_LENGTH)),
+                    _ => {}
                 }
                 body
             }
@@ -587,6 +589,18 @@ fn choose(backends: &[tidegate_model::WeightedBackend]) -> Option<usize> {
         at = at.saturating_sub(weight);
         here
     })
+}
+
+/// Whether a request of this method without a body says nothing about its length (RFC 9110 section 8.6); Envoy's list.
+fn means_nothing_by_a_body(method: &Method) -> bool {
+    [
+        Method::GET,
+        Method::HEAD,
+        Method::DELETE,
+        Method::CONNECT,
+        Method::TRACE,
+    ]
+    .contains(method)
 }
 
 fn declared_length(headers: &http::HeaderMap) -> Option<u64> {

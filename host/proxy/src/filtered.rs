@@ -3,10 +3,12 @@
 //! The semantics are Envoy's: a paused filter sees what is held back as a whole again with each further piece; the end of a body is
 //! a callback of its own; with trailers no body callback says "end of stream", and they release a body that is held back.
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -16,19 +18,36 @@ use tidegate_wasm::{Action, Callback, Direction, StreamIo};
 use crate::body::{Body, BodyError};
 use crate::chain::{Called, Next};
 use crate::error::Error;
+use crate::request::Prefix;
 use crate::stream::Stream;
 
 /// A body that passes filters.
 pub(crate) struct Filtered {
     stream: Rc<Stream>,
+    out: Rc<Out>,
+    /// Fills `out`. A future, because a filter's call may take place elsewhere while this waits.
+    passage: Pin<Box<dyn Future<Output = Result<(), Error>>>>,
+}
+
+/// What has come through.
+#[derive(Default)]
+struct Out {
+    frames: RefCell<VecDeque<Frame<Bytes>>>,
+    /// Everything has.
+    done: Cell<bool>,
+    /// Somebody reads: before, nothing is taken from the source.
+    wanted: Cell<bool>,
+}
+
+/// The way of a body past its filters.
+struct Passage {
+    stream: Rc<Stream>,
     direction: Direction,
     source: Body,
     stages: Vec<Stage>,
-    out: VecDeque<Frame<Bytes>>,
+    out: Rc<Out>,
     /// The source has ended.
     ended: bool,
-    /// Everything has gone through.
-    done: bool,
     /// The paused stage whose data is where its filter can see it, in the exchange's data.
     resting: Option<usize>,
     /// What the head declared, less what has gone out: a filter cannot make a message of another length than its head says.
@@ -41,8 +60,21 @@ struct Stage {
     step: usize,
     paused: bool,
     held: BytesMut,
+    /// Held by `StopIterationAndWatermark`, in front of `held`: its filter sees further pieces without it.
+    behind: BytesMut,
     /// The end has come but waits behind what is held.
     end: End,
+}
+
+/// What a passage goes on with.
+enum Source {
+    Signal,
+    Data(Bytes),
+    /// The only piece.
+    Whole(Bytes),
+    Trailers(HeaderMap),
+    Ended,
+    Failed,
 }
 
 #[derive(Clone, Default)]
@@ -54,16 +86,22 @@ enum End {
 }
 
 impl Filtered {
-    /// `source` past the filters of `direction`; `None` if none takes part in bodies, and the source as it was.
+    /// `source` past the filters of `direction`, behind a `prefix` that one of them has let pass already. The source as it was,
+    /// if no filter takes part in bodies.
     pub(crate) fn new(
         stream: &Rc<Stream>,
         direction: Direction,
         source: Body,
         declared: Option<u64>,
+        prefix: Option<Prefix>,
     ) -> Result<Self, Body> {
         let steps = stream.chain.borrow().body_steps(direction);
-        if steps.is_empty() || source.is_end_stream() {
-            return Err(source);
+        let ended = source.is_end_stream();
+        if steps.is_empty() || (ended && prefix.is_none()) {
+            return Err(match prefix {
+                Some(prefix) => source.after(prefix.data),
+                None => source,
+            });
         }
         let stages = steps
             .into_iter()
@@ -71,118 +109,174 @@ impl Filtered {
                 step,
                 paused: false,
                 held: BytesMut::new(),
+                behind: BytesMut::new(),
                 end: End::None,
             })
             .collect();
-        let out = VecDeque::new();
-        Ok(Self {
+        let out = Rc::<Out>::default();
+        let mut passage = Passage {
             stream: stream.clone(),
             direction,
             source,
             stages,
-            out,
+            out: out.clone(),
             ended: false,
-            done: false,
             resting: None,
             declared,
-        })
-    }
-
-    /// Begins with `data` behind step `after`, as if that step had just let it pass.
-    pub(crate) fn begin_after(&mut self, after: usize, data: Bytes, end: bool) {
-        let passed = match self.direction {
-            Direction::Request => self
-                .stages
-                .iter()
-                .take_while(|stage| stage.step <= after)
-                .count(),
-            Direction::Response => self
-                .stages
-                .iter()
-                .take_while(|stage| stage.step >= after)
-                .count(),
         };
-        self.ended |= end;
-        if let Err(error) = self.push(passed, data, if end { End::Plain } else { End::None }) {
-            self.stream.fail(error);
+        let begins = prefix.is_some();
+        let mut filtered = Self {
+            stream: stream.clone(),
+            out,
+            passage: Box::pin(async move { passage.run(prefix).await }),
+        };
+        if begins {
+            // What is there already goes through at once, as far as it can. Whoever reads polls again.
+            filtered.advance(&mut Context::from_waker(Waker::noop()));
         }
+        Ok(filtered)
     }
 
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.advance(cx) {
-            Ok(poll) => poll.map(|frame| frame.map(Ok)),
-            Err(error) => {
-                self.done = true;
-                self.out.clear();
-                let details = error.details();
-                self.stream.fail(error);
-                Poll::Ready(Some(Err(BodyError::Filter(details))))
-            }
+        self.out.wanted.set(true);
+        let failed = self.advance(cx);
+        if let Some(details) = failed {
+            return Poll::Ready(Some(Err(BodyError::Filter(details))));
+        }
+        match self.out.frames.borrow_mut().pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None if self.out.done.get() => Poll::Ready(None),
+            None => Poll::Pending,
         }
     }
 
     pub(crate) fn is_end(&self) -> bool {
-        self.done && self.out.is_empty()
+        self.out.done.get() && self.out.frames.borrow().is_empty()
     }
 
-    fn advance(&mut self, cx: &mut Context<'_>) -> Result<Poll<Option<Frame<Bytes>>>, Error> {
-        loop {
-            if let Some(frame) = self.out.pop_front() {
-                return Ok(Poll::Ready(Some(frame)));
-            }
-            if self.done {
-                return Ok(Poll::Ready(None));
-            }
-            let resumed = self.resume()?;
-            if resumed {
+    /// Moves on unless something waits to be read; details of the error that ends it, if there is one.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
+        if self.out.done.get() || !self.out.frames.borrow().is_empty() {
+            return None;
+        }
+        let Poll::Ready(Err(error)) = self.passage.as_mut().poll(cx) else {
+            return None;
+        };
+        self.out.done.set(true);
+        self.out.frames.borrow_mut().clear();
+        let details = error.details();
+        self.stream.fail(error);
+        Some(details)
+    }
+}
+
+impl Passage {
+    /// Runs until everything has gone through.
+    async fn run(&mut self, prefix: Option<Prefix>) -> Result<(), Error> {
+        if let Some(prefix) = prefix {
+            self.begin_after(prefix).await?;
+        }
+        while !self.out.done.get() {
+            if self.resume().await? {
                 continue;
             }
-            if self.ended {
-                self.stream.signal.register(self.direction, cx.waker());
-                return Ok(Poll::Pending);
-            }
-            match Pin::new(&mut self.source).poll_frame(cx) {
-                Poll::Pending => {
-                    self.stream.signal.register(self.direction, cx.waker());
-                    return Ok(Poll::Pending);
-                }
-                Poll::Ready(None) => {
+            let frame = poll_fn(|cx| self.poll_source(cx)).await;
+            match frame {
+                // A stage was told something.
+                Source::Signal => {}
+                Source::Ended => {
                     self.ended = true;
-                    self.push(0, Bytes::new(), End::Plain)?;
+                    self.push(0, Bytes::new(), End::Plain).await?;
                 }
-                Poll::Ready(Some(Err(_))) => {
-                    return Err(Error::RequestBody);
+                Source::Failed => return Err(Error::RequestBody),
+                Source::Whole(data) => {
+                    self.ended = true;
+                    self.push(0, data, End::Plain).await?;
                 }
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => {
-                        self.push(0, data, End::None)?;
-                        // A reader that knows the length takes the last piece and asks no further; filters still hear the end.
-                        if self.source.is_end_stream() {
-                            self.ended = true;
-                            self.push(0, Bytes::new(), End::Plain)?;
-                        }
-                    }
-                    Err(frame) => {
+                Source::Data(data) => {
+                    self.push(0, data, End::None).await?;
+                    // A reader that knows the length takes the last piece and asks no further; filters still hear the end.
+                    if self.source.is_end_stream() {
                         self.ended = true;
-                        let trailers = frame.into_trailers().unwrap_or_default();
-                        self.push(0, Bytes::new(), End::Trailers(trailers))?;
+                        self.push(0, Bytes::new(), End::Plain).await?;
                     }
-                },
+                }
+                Source::Trailers(trailers) => {
+                    self.ended = true;
+                    self.push(0, Bytes::new(), End::Trailers(trailers)).await?;
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Begins with data behind the step that has let it pass.
+    async fn begin_after(&mut self, prefix: Prefix) -> Result<(), Error> {
+        let Prefix { after, data, end } = prefix;
+        let has_passed = |stage: &&Stage| match self.direction {
+            Direction::Request => stage.step <= after,
+            Direction::Response => stage.step >= after,
+        };
+        let passed = self.stages.iter().take_while(has_passed).count();
+        self.ended |= end;
+        let end = if end { End::Plain } else { End::None };
+        self.push(passed, data, end).await
+    }
+
+    /// What comes next, once what came through before was read.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Source> {
+        if !self.out.wanted.get() || !self.out.frames.borrow().is_empty() {
+            // The next read polls again.
+            return Poll::Pending;
+        }
+        if self.is_told() {
+            return Poll::Ready(Source::Signal);
+        }
+        // A local reply's body reaches filters in one piece, with the end of the stream.
+        let whole = matches!(self.source, Body::Full(_));
+        let frame = if self.ended {
+            Poll::Pending
+        } else {
+            Pin::new(&mut self.source).poll_frame(cx)
+        };
+        if frame.is_pending() {
+            self.stream.signal.register(self.direction, cx.waker());
+        }
+        frame.map(|frame| match frame {
+            None => Source::Ended,
+            Some(Err(_)) => Source::Failed,
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if whole => Source::Whole(data),
+                Ok(data) => Source::Data(data),
+                Err(frame) => Source::Trailers(frame.into_trailers().unwrap_or_default()),
+            },
+        })
+    }
+
+    /// Whether a paused stage has heard something, or is out of the chain.
+    fn is_told(&self) -> bool {
+        let chain = self.stream.chain.borrow();
+        let told = |step: usize| {
+            chain
+                .module(step)
+                .is_none_or(|module| module.context.slot.has(self.direction))
+        };
+        self.stages
+            .iter()
+            .any(|stage| stage.paused && told(stage.step))
     }
 
     /// Lets go of what stages hold back that were told to go on. `true` if there was one.
-    fn resume(&mut self) -> Result<bool, Error> {
+    async fn resume(&mut self) -> Result<bool, Error> {
         for at in 0..self.stages.len() {
             let Stage { step, paused, .. } = self.stages[at];
             if !paused {
                 continue;
             }
-            let said = self.stream.said(step, self.direction)?;
+            let said = self.stream.heard(step, self.direction).await?;
             let gone = self.stream.chain.borrow().module(step).is_none();
             match said {
                 Some(Next::Continue) => {}
@@ -191,14 +285,16 @@ impl Filtered {
                 None if gone => {}
                 None => continue,
             }
-            self.release(at)?;
+            let (data, end) = self.let_go(at).await;
+            self.push(at + 1, data, end).await?;
             return Ok(true);
         }
         Ok(false)
     }
 
     /// Takes held data back out of the exchange's data, before another stage uses the place or its own is let go.
-    fn collect(&mut self) {
+    async fn collect(&mut self) {
+        self.stream.settle_io().await;
         let direction = self.direction;
         if let Some(at) = self.resting.take()
             && let Some(held) = self
@@ -211,20 +307,34 @@ impl Filtered {
         }
     }
 
-    /// Passes on what a stage has held.
-    fn release(&mut self, at: usize) -> Result<(), Error> {
-        self.collect();
+    /// What a stage has held.
+    async fn let_go(&mut self, at: usize) -> (Bytes, End) {
+        self.collect().await;
         self.stages[at].paused = false;
-        let held = std::mem::take(&mut self.stages[at].held).freeze();
+        let mut held = std::mem::take(&mut self.stages[at].behind);
+        held.unsplit(std::mem::take(&mut self.stages[at].held));
         let end = std::mem::take(&mut self.stages[at].end);
-        self.push(at + 1, held, end)
+        (held.freeze(), end)
     }
 
-    /// Gives data and end to the stage at `at`, or out behind the last.
-    fn push(&mut self, at: usize, data: Bytes, end: End) -> Result<(), Error> {
-        if at == self.stages.len() {
-            return self.emit(data, end);
+    /// Gives data and end to the stage at `at` and those behind it, and out behind the last.
+    async fn push(&mut self, first: usize, mut data: Bytes, mut end: End) -> Result<(), Error> {
+        for at in first..self.stages.len() {
+            match self.pass(at, data, end).await? {
+                Some(passed) => (data, end) = passed,
+                None => return Ok(()),
+            }
         }
+        self.emit(data, end)
+    }
+
+    /// Gives data and end to one stage; what it lets go of, if it does.
+    async fn pass(
+        &mut self,
+        at: usize,
+        data: Bytes,
+        end: End,
+    ) -> Result<Option<(Bytes, End)>, Error> {
         let step = self.stages[at].step;
         let Some(callbacks) = self
             .stream
@@ -234,32 +344,36 @@ impl Filtered {
             .map(|m| m.plugin.module.callbacks())
         else {
             // It has failed and is left out; what it held goes first.
-            self.collect();
+            self.collect().await;
             self.stages[at].held.extend_from_slice(&data);
             self.stages[at].end = end;
-            return self.release(at);
+            return Ok(Some(self.let_go(at).await));
         };
         let (takes_body, takes_trailers) = match self.direction {
             Direction::Request => (callbacks.request_body, callbacks.request_trailers),
             Direction::Response => (callbacks.response_body, callbacks.response_trailers),
         };
-        self.collect();
+        self.collect().await;
         self.stages[at].held.extend_from_slice(&data);
         let plain_end = matches!(end, End::Plain);
         if takes_body && (plain_end || !data.is_empty()) {
-            let action = self.body_callback(at, plain_end)?;
+            let action = self.body_callback(at, plain_end).await?;
             self.stages[at].paused = action != Action::Continue;
             self.check_bound(at)?;
             match action {
                 Action::PauseNoBuffer => self.stages[at].held.clear(),
+                Action::PauseWatermark => {
+                    let held = std::mem::take(&mut self.stages[at].held);
+                    self.stages[at].behind.unsplit(held);
+                }
                 Action::Continue => {}
-                _ => self.rest(at),
+                _ => self.rest(at).await,
             }
         }
         if let End::Trailers(trailers) = &end {
             let mut trailers = trailers.clone();
             if takes_trailers {
-                let action = self.trailers_callback(at, &mut trailers)?;
+                let action = self.trailers_callback(at, &mut trailers).await?;
                 self.stages[at].paused = action != Action::Continue;
             } else {
                 self.stages[at].paused = false;
@@ -269,14 +383,14 @@ impl Filtered {
             self.stages[at].end = End::Plain;
         }
         if self.stages[at].paused {
-            Ok(())
-        } else {
-            self.release(at)
+            return Ok(None);
         }
+        Ok(Some(self.let_go(at).await))
     }
 
     /// Leaves what is held where the filter finds it when an HTTP call or a tick wakes it.
-    fn rest(&mut self, at: usize) {
+    async fn rest(&mut self, at: usize) {
+        self.stream.settle_io().await;
         let held = std::mem::take(&mut self.stages[at].held);
         let direction = self.direction;
         if self
@@ -287,13 +401,15 @@ impl Filtered {
             .is_some()
         {
             self.resting = Some(at);
+            self.stream.seat_io(self.stages[at].step).await;
         }
     }
 
-    fn body_callback(&mut self, at: usize, end_of_stream: bool) -> Result<Action, Error> {
+    async fn body_callback(&mut self, at: usize, end_of_stream: bool) -> Result<Action, Error> {
         let step = self.stages[at].step;
         let held = std::mem::take(&mut self.stages[at].held);
         let direction = self.direction;
+        self.stream.settle_io().await;
         self.stream
             .chain
             .borrow_mut()
@@ -302,7 +418,8 @@ impl Filtered {
             Direction::Request => Callback::RequestBody { end_of_stream },
             Direction::Response => Callback::ResponseBody { end_of_stream },
         };
-        let called = self.stream.call(step, callback);
+        let called = self.stream.call(step, callback).await;
+        self.stream.settle_io().await;
         let held = self
             .stream
             .chain
@@ -312,25 +429,33 @@ impl Filtered {
         self.judge(step, called?)
     }
 
-    fn trailers_callback(&mut self, at: usize, trailers: &mut HeaderMap) -> Result<Action, Error> {
+    async fn trailers_callback(
+        &mut self,
+        at: usize,
+        trailers: &mut HeaderMap,
+    ) -> Result<Action, Error> {
         let step = self.stages[at].step;
         let direction = self.direction;
+        self.stream.settle_io().await;
         let given = std::mem::take(trailers);
-        self.stream
-            .chain
-            .borrow_mut()
-            .with_io(|io| *trailers_of(io, direction) = Some(given));
+        // A body that was held back can still be read and written here.
+        let held = std::mem::take(&mut self.stages[at].held);
+        self.stream.chain.borrow_mut().with_io(|io| {
+            *trailers_of(io, direction) = Some(given);
+            *body_of(io, direction) = held;
+        });
         let callback = match direction {
             Direction::Request => Callback::RequestTrailers,
             Direction::Response => Callback::ResponseTrailers,
         };
-        let called = self.stream.call(step, callback);
-        let left = self
-            .stream
-            .chain
-            .borrow_mut()
-            .with_io(|io| trailers_of(io, direction).take())
-            .flatten();
+        let called = self.stream.call(step, callback).await;
+        self.stream.settle_io().await;
+        let left = self.stream.chain.borrow_mut().with_io(|io| {
+            let held = std::mem::take(body_of(io, direction));
+            (trailers_of(io, direction).take(), held)
+        });
+        let (left, held) = left.unwrap_or_default();
+        self.stages[at].held = held;
         *trailers = left.unwrap_or_default();
         self.judge(step, called?)
     }
@@ -349,7 +474,11 @@ impl Filtered {
 
     fn check_bound(&self, at: usize) -> Result<(), Error> {
         let Stage {
-            step, held, paused, ..
+            step,
+            held,
+            behind,
+            paused,
+            ..
         } = &self.stages[at];
         let bound = self
             .stream
@@ -357,7 +486,7 @@ impl Filtered {
             .borrow()
             .module(*step)
             .map(|module| module.plugin.spec.limits.buffered_body);
-        if !paused || bound.is_none_or(|bound| held.len() <= bound) {
+        if !paused || bound.is_none_or(|bound| behind.len() + held.len() <= bound) {
             return Ok(());
         }
         let filter = self.filter_id(*step);
@@ -376,17 +505,20 @@ impl Filtered {
                 ))?;
         }
         if !data.is_empty() {
-            self.out.push_back(Frame::data(data));
+            self.out.frames.borrow_mut().push_back(Frame::data(data));
         }
         match end {
             End::None => {}
-            End::Plain => self.done = true,
+            End::Plain => self.out.done.set(true),
             End::Trailers(trailers) => {
-                self.done = true;
-                self.out.push_back(Frame::trailers(trailers));
+                self.out.done.set(true);
+                self.out
+                    .frames
+                    .borrow_mut()
+                    .push_back(Frame::trailers(trailers));
             }
         }
-        if self.done && self.declared.is_some_and(|left| left > 0) {
+        if self.out.done.get() && self.declared.is_some_and(|left| left > 0) {
             return Err(Error::Unsendable(
                 "a filter made the body shorter than its content-length",
             ));

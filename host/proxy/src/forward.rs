@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
-use tidegate_model::{PackedHeaders, RequestHead, Retry};
+use tidegate_model::{Endpoint, PackedHeaders, RequestHead, Retry};
 
 use crate::body::{Body, Received, Replay};
 use crate::error::Error;
@@ -27,6 +27,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) try_timeout: Option<Duration>,
     /// `Upgrade`, where the client asks to leave HTTP.
     pub(crate) upgrade: Option<HeaderValue>,
+    /// Where the client's session leads: asked first, while it is fit.
+    pub(crate) endpoint: Option<&'a Endpoint>,
     /// Tells whether the client broke off.
     pub(crate) received: &'a Received,
 }
@@ -112,14 +114,7 @@ async fn attempt(
         SAFE_RETRIES
     };
     let parts = Parts::new(head, body, plan.upgrade.as_ref());
-    let exchange = exchange(
-        worker,
-        cluster,
-        parts,
-        Some(plan.received),
-        safe_retries,
-        tries,
-    );
+    let exchange = exchange(worker, cluster, parts, Some(plan), safe_retries, tries);
     // Pinned here once: a copy in each branch would double the size of every request's future.
     let mut exchange = pin!(exchange);
     match plan.try_timeout {
@@ -136,15 +131,15 @@ async fn exchange(
     worker: &Worker,
     cluster: &Rc<Cluster>,
     mut parts: Parts,
-    received: Option<&Received>,
+    plan: Option<&Plan<'_>>,
     safe_retries: u32,
     tries: &mut Tries,
 ) -> Result<(Response<Incoming>, Pooled), Error> {
     let mut tried: Vec<Rc<Host>> = Vec::new();
-    let mut fresh = false;
+    let (mut fresh, mut repeated) = (false, false);
     loop {
         let host = cluster
-            .pick(&tried)
+            .pick(&tried, plan.and_then(|plan| plan.endpoint))
             .ok_or_else(|| Error::NoEndpoint(cluster.key()))?;
         tries.count += 1;
         tries.host = Some(host.clone());
@@ -169,9 +164,18 @@ async fn exchange(
                 });
             }
         };
-        let kept = (pooled.reused && parts.is_repeatable()).then(|| parts.keep());
-        match pooled.send(parts.request(pooled.is_http2())?).await {
+        let http2 = pooled.is_http2();
+        let kept = if http2 {
+            // Any request may be told that it was not processed.
+            Some(parts.keep_with_body(worker.config.limits.replay_bytes))
+        } else {
+            (pooled.reused && parts.is_repeatable()).then(|| parts.keep())
+        };
+        match pooled.send(parts.request(http2)?).await {
             Ok(response) => {
+                if let Some(kept) = kept {
+                    kept.settle();
+                }
                 if matches!(response.status().as_u16(), 502..=504) {
                     host.failed()
                 } else {
@@ -182,15 +186,28 @@ async fn exchange(
             // The connection was closed while it was idle: nothing of the request was read.
             Err(failed) if failed.unsent.is_some() && tries.count <= safe_retries + 1 => {
                 parts = Parts::from_request(failed.unsent.unwrap_or_default());
-                fresh = true;
+                (fresh, repeated) = (!http2, true);
+            }
+            // Refused, or above what a connection that ends still takes: the endpoint itself says that it did nothing.
+            Err(failed)
+                if failed.unprocessed
+                    && tries.count <= safe_retries + 1
+                    && kept.as_ref().is_some_and(Kept::is_whole) =>
+            {
+                parts = kept.map_or_else(Parts::nothing, Kept::parts);
             }
             // Closed at the same moment: an idempotent request without a body may be sent once more (RFC 9110 section 9.2.2).
-            Err(failed) if kept.is_some() && !fresh && is_close(&failed.error) => {
-                parts = kept.map_or_else(|| Parts::from_request(Request::default()), Kept::parts);
-                fresh = true;
+            Err(failed)
+                if pooled.reused
+                    && !repeated
+                    && kept.as_ref().is_some_and(Kept::is_repeatable)
+                    && is_close(&failed.error) =>
+            {
+                parts = kept.map_or_else(Parts::nothing, Kept::parts);
+                (fresh, repeated) = (!http2, true);
             }
             // The endpoint is not to blame, and must not be left out for it.
-            Err(_) if received.is_some_and(|received| received.broken.get()) => {
+            Err(_) if plan.is_some_and(|plan| plan.received.broken.get()) => {
                 return Err(Error::RequestBody);
             }
             Err(failed) => {
@@ -246,16 +263,48 @@ struct Parts {
     body: Body,
 }
 
-/// A request without a body that is kept until it is answered. Hardly any is sent again.
+/// A request that is kept until it is answered. Hardly any is sent again.
 struct Kept {
     method: Method,
     scheme: Scheme,
     authority: HeaderValue,
     target: http::uri::PathAndQuery,
     headers: PackedHeaders,
+    body: KeptBody,
+}
+
+enum KeptBody {
+    Empty,
+    /// What was read of it is kept; by us alone, or for the tries of the route, too.
+    Replay {
+        body: Replay,
+        ours: bool,
+    },
+    /// Too much was read of it.
+    Lost,
 }
 
 impl Kept {
+    fn is_repeatable(&self) -> bool {
+        self.method.is_idempotent() && matches!(self.body, KeptBody::Empty)
+    }
+
+    /// Whether not more was read of the body than is kept.
+    fn is_whole(&self) -> bool {
+        match &self.body {
+            KeptBody::Empty => true,
+            KeptBody::Replay { body, .. } => body.again().is_some(),
+            KeptBody::Lost => false,
+        }
+    }
+
+    /// The request is answered.
+    fn settle(&self) {
+        if let KeptBody::Replay { body, ours: true } = &self.body {
+            body.settle();
+        }
+    }
+
     fn parts(self) -> Parts {
         Parts {
             method: self.method,
@@ -263,7 +312,10 @@ impl Kept {
             authority: self.authority,
             target: self.target,
             headers: self.headers.unpack(),
-            body: Body::Empty,
+            body: match self.body {
+                KeptBody::Empty | KeptBody::Lost => Body::Empty,
+                KeptBody::Replay { body, .. } => body.again().map_or(Body::Empty, Body::Replay),
+            },
         }
     }
 }
@@ -322,6 +374,35 @@ impl Parts {
         self.method.is_idempotent() && matches!(self.body, Body::Empty)
     }
 
+    /// Stands where there is nothing to send.
+    fn nothing() -> Self {
+        Self::from_request(Request::default())
+    }
+
+    /// What it takes to send this once more, its body as far as `room` goes.
+    fn keep_with_body(&mut self, room: usize) -> Kept {
+        let body = match std::mem::take(&mut self.body) {
+            Body::Empty => {
+                return self.keep();
+            }
+            Body::Replay(body) => {
+                let kept = body.again();
+                self.body = Body::Replay(body);
+                kept.map(|body| KeptBody::Replay { body, ours: false })
+            }
+            body => {
+                let replay = Replay::new(body, room);
+                let kept = replay.again();
+                self.body = Body::Replay(replay);
+                kept.map(|body| KeptBody::Replay { body, ours: true })
+            }
+        };
+        Kept {
+            body: body.unwrap_or(KeptBody::Lost),
+            ..self.keep()
+        }
+    }
+
     /// What it takes to send this once more, if it has no body.
     fn keep(&self) -> Kept {
         Kept {
@@ -330,6 +411,7 @@ impl Parts {
             authority: self.authority.clone(),
             target: self.target.clone(),
             headers: PackedHeaders::pack(&self.headers),
+            body: KeptBody::Empty,
         }
     }
 

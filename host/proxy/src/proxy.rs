@@ -13,6 +13,7 @@ use crate::access_log::{AccessLog, LogBuffer};
 use crate::config::ProxyConfig;
 use crate::metrics::{self, WorkerMetrics};
 use crate::publish::{Current, FilterState, Published};
+use crate::side::SideThreads;
 use crate::sockets;
 use crate::worker::{Command, ListenerKey, Start, run};
 
@@ -49,6 +50,8 @@ impl Proxy {
     pub fn start(config: ProxyConfig, log: Option<&AccessLog>) -> io::Result<Self> {
         let current = Current::new();
         let config = Arc::new(config);
+        let post = Arc::default();
+        let side = SideThreads::new();
         let mut workers = Vec::new();
         for index in 0..config.workers.max(1) {
             let (sender, commands) = tokio::sync::mpsc::unbounded_channel();
@@ -59,6 +62,8 @@ impl Proxy {
                 log: LogBuffer::new(log.cloned()),
                 metrics: metrics.clone(),
                 commands,
+                post: Arc::clone(&post),
+                side: Arc::clone(&side),
                 index,
             };
             let thread = std::thread::Builder::new()

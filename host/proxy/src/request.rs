@@ -1,11 +1,12 @@
 //! The request's way through the filters.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use http::Response;
 use http_body::Body as _;
-use tidegate_model::{Filter, FilterSpec, ListenerHost, Mirror, PathMatch, RequestHead};
+use tidegate_model::{Filter, FilterMode, FilterSpec, ListenerHost, Mirror, PathMatch, RequestHead};
 use tidegate_wasm::{Action, Callback, Direction, LocalReply, StreamIo};
 
 use crate::attributes;
@@ -14,6 +15,8 @@ use crate::chain::{Called, Next, Place, local_reply};
 use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::native;
+use crate::plugin::WorkerFilter;
+use crate::shadow::{Shadow, Tap};
 
 /// How a list of filters ended.
 pub(crate) enum Flow {
@@ -54,6 +57,7 @@ impl Exchange {
     ) -> Result<Flow, Error> {
         let port = self.stream.connection.listener.port;
         for (index, filter) in filters.iter().enumerate() {
+            self.stream.settle_io().await;
             match filter {
                 Filter::RequestHeaders(modifier) => {
                     self.on_head(held, |head| native::modify_request(head, modifier))
@@ -124,6 +128,7 @@ impl Exchange {
                     match self.module(&mut held, &mut body, spec).await? {
                         Next::Reply(reply) => return Ok(Flow::Reply(reply_response(reply))),
                         Next::Continue => {
+                            self.stream.settle_io().await;
                             self.on_head(&mut held, |changed| *head = changed.clone())
                         }
                     }
@@ -155,7 +160,11 @@ impl Exchange {
     ) -> Result<Next, Error> {
         let stream = self.stream.clone();
         let filter = stream.state.filter(&stream.connection.worker, spec);
-        let Some(at) = stream.open_module(&filter)? else {
+        if spec.mode == FilterMode::Shadow {
+            self.shadow(held, body, &filter);
+            return Ok(Next::Continue);
+        }
+        let Some(at) = stream.open_module(&filter).await? else {
             return Ok(Next::Continue);
         };
         if let Held::Plain(head) = std::mem::replace(held, Held::Chain) {
@@ -164,7 +173,10 @@ impl Exchange {
             stream.chain.borrow_mut().put_io(io);
         }
         let end_of_stream = body.is_end_stream();
-        match stream.call(at, Callback::RequestHeaders { end_of_stream })? {
+        match stream
+            .call(at, Callback::RequestHeaders { end_of_stream })
+            .await?
+        {
             Called::Skipped | Called::Action(Action::Continue) => Ok(Next::Continue),
             Called::Reply(reply) => Ok(Next::Reply(reply)),
             Called::Action(Action::PauseHeaders) if !end_of_stream => {
@@ -174,6 +186,25 @@ impl Exchange {
         }
     }
 
+    /// Lets a filter in shadow mode follow from here on. One that cannot run has nothing to say.
+    fn shadow(&self, held: &Held, body: &mut Body, filter: &Rc<WorkerFilter>) {
+        let Some(plugin) = filter.plugin() else {
+            return;
+        };
+        let mut chain = self.stream.chain.borrow_mut();
+        let head = match held {
+            Held::Plain(head) => Some(head.clone()),
+            Held::Chain => chain.with_io(|io| io.request.clone()),
+        };
+        let Some(head) = head else { return };
+        let mut io = Box::new(StreamIo::new(head));
+        io.attributes = attributes::downstream(&self.stream);
+        let shadow = Shadow::begin(filter, plugin, io, body.is_end_stream());
+        let source = std::mem::take(body);
+        *body = Tap::on(source, Direction::Request, std::iter::once(&shadow));
+        chain.pass_shadow(shadow);
+    }
+
     /// The head waits while the body callbacks go on (`headersWaitForBody`), until one of them or a resume lets go.
     async fn await_body(&mut self, at: usize, body: &mut Body) -> Result<Next, Error> {
         let stream = self.stream.clone();
@@ -181,7 +212,7 @@ impl Exchange {
             let frame = tokio::select! {
                 biased;
                 next = stream.resumed(at, Direction::Request) => {
-                    self.keep_prefix(at, false);
+                    self.keep_prefix(at, false).await;
                     return next;
                 }
                 frame = poll_fn(|cx| std::pin::Pin::new(&mut *body).poll_frame(cx)) => frame,
@@ -196,6 +227,7 @@ impl Exchange {
                 },
             };
             let bound = spec_bound(&stream, at);
+            stream.settle_io().await;
             let held = stream.chain.borrow_mut().with_io(|io| {
                 io.request_body.extend_from_slice(&data);
                 io.request_body.len()
@@ -208,15 +240,18 @@ impl Exchange {
                     .map(|module| module.plugin.spec.id.clone());
                 return Err(filter.map_or(Error::RequestBody, Error::RequestTooLarge));
             }
-            match stream.call(at, Callback::RequestBody { end_of_stream: end })? {
+            match stream
+                .call(at, Callback::RequestBody { end_of_stream: end })
+                .await?
+            {
                 Called::Reply(reply) => return Ok(Next::Reply(reply)),
                 Called::Skipped | Called::Action(Action::Continue) => {
-                    self.keep_prefix(at, end);
+                    self.keep_prefix(at, end).await;
                     return Ok(Next::Continue);
                 }
                 Called::Action(_) if end => {
                     let next = stream.resumed(at, Direction::Request).await;
-                    self.keep_prefix(at, true);
+                    self.keep_prefix(at, true).await;
                     return next;
                 }
                 Called::Action(_) => {}
@@ -225,7 +260,8 @@ impl Exchange {
     }
 
     /// Keeps what a filter held of the body for the filters behind it.
-    fn keep_prefix(&mut self, after: usize, end: bool) {
+    async fn keep_prefix(&mut self, after: usize, end: bool) {
+        self.stream.settle_io().await;
         let data = self
             .stream
             .chain

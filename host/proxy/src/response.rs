@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
@@ -71,7 +71,9 @@ impl http_body::Body for ResponseBody {
                 let mut record = self.stream.record.borrow_mut();
                 record.complete = true;
                 record.details = match error {
-                    BodyError::Peer(_) => "upstream_reset_after_response_started",
+                    BodyError::Peer(_) | BodyError::Cancelled(_) => {
+                        "upstream_reset_after_response_started"
+                    }
                     BodyError::Filter(details) => details,
                     BodyError::Timeout => "request_timeout",
                 };
@@ -103,5 +105,12 @@ pub(crate) fn own(error: &Error) -> Response<Body> {
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        // RFC 9110 section 15.5.6 demands it. What is refused here are CONNECT and TRACE, whatever the resource allows.
+        response.headers_mut().insert(
+            header::ALLOW,
+            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        );
+    }
     response
 }

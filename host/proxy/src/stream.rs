@@ -70,7 +70,9 @@ impl Stream {
         self.signal.raise();
     }
 
+    /// Writes the exchange's line, where it has shadows once they are done.
     fn write_log(&self) {
+        let shadows = self.chain.borrow_mut().take_shadows();
         let record = self.record.borrow();
         let worker = &self.connection.worker;
         let mut log = worker.log.borrow_mut();
@@ -94,7 +96,7 @@ impl Stream {
         } else {
             Cow::Owned(record.client.ip().to_string())
         };
-        log.write(&Line {
+        let line = Line {
             start_time: &start_time,
             method: record.method.as_str(),
             authority: &text(&record.authority),
@@ -124,7 +126,13 @@ impl Stream {
                 .and_then(|tls| tls.server_name.as_deref()),
             request_id: &text(&record.request_id),
             user_agent: &record.user_agent.as_ref().map(text).unwrap_or_default(),
-        });
+        };
+        if shadows.is_empty() {
+            log.write(&line);
+        } else {
+            let worker = worker.clone();
+            worker.log_later(log.later(&line), shadows);
+        }
     }
 }
 

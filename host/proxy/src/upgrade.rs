@@ -75,6 +75,7 @@ impl Tunnel {
         let connections = &connection.worker.connections;
         connections.set(connections.get() + 1);
         connection.activity.begin();
+        connection.activity.leave_http();
         Self(connection)
     }
 }

@@ -8,22 +8,25 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use hyper::server::conn::{http1, http2};
-use tidegate_model::{Backend, FilterSpec, Listener};
+use tidegate_model::{Backend, FilterSpec, Listener, ListenerSettings, Rule};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::access_log::LogBuffer;
+use crate::access_log::{LogBuffer, Unfinished};
 use crate::activity::{Activity, Clock};
+use crate::clients::ClientSettings;
 use crate::config::ProxyConfig;
-use crate::connection;
-use crate::local::LocalExecutor;
+use crate::connection::{self, Accepted};
 use crate::metrics::WorkerMetrics;
 use crate::plugin::{Filters, WorkerFilter};
-use crate::publish::Published;
+use crate::publish::{FilterState, Published};
+use crate::session::SessionTable;
+use crate::shadow::Shadow;
+use crate::side::SideThreads;
 use crate::upstream::{Cluster, Upstreams};
+use crate::wake::{self, Mailbox, Post};
 
 /// A listener by the address it is bound to and the port it is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,12 +52,19 @@ pub(crate) struct Worker {
     pub(crate) config: Arc<ProxyConfig>,
     pub(crate) upstreams: Upstreams,
     pub(crate) filters: Filters,
+    /// Where VMs are known by all workers, and what comes for those of this one.
+    pub(crate) post: Arc<Post>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// For what would hold this worker up.
+    pub(crate) side: Arc<SideThreads>,
     pub(crate) log: RefCell<LogBuffer>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) connections: Cell<usize>,
+    /// Lines of the access log that wait for shadows.
+    unwritten: Cell<usize>,
     pub(crate) draining: CancellationToken,
-    pub(crate) http1: http1::Builder,
-    pub(crate) http2: http2::Builder<LocalExecutor>,
+    /// For listeners that ask for nothing of their own.
+    clients: Rc<ClientSettings>,
     clock: Clock,
     /// One moment on both clocks, at most a second ago.
     moment: Cell<(Instant, SystemTime)>,
@@ -68,6 +78,10 @@ pub(crate) struct Worker {
 pub(crate) struct State {
     pub(crate) published: Arc<Published>,
     listeners: HashMap<ListenerKey, Arc<Listener>>,
+    /// Of listeners whose class asks for something of its own.
+    clients: HashMap<ListenerKey, Rc<ClientSettings>>,
+    /// Where sessions of rules lead, by the rule's address: found out when the first client brings one.
+    sessions: RefCell<HashMap<usize, Rc<SessionTable>>>,
     clusters: Vec<RefCell<Option<Rc<Cluster>>>>,
     filters: Vec<RefCell<Option<Rc<WorkerFilter>>>>,
 }
@@ -79,6 +93,8 @@ pub(crate) struct Start {
     pub(crate) log: LogBuffer,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) commands: UnboundedReceiver<Command>,
+    pub(crate) post: Arc<Post>,
+    pub(crate) side: Arc<SideThreads>,
     pub(crate) index: usize,
 }
 
@@ -95,6 +111,8 @@ pub(crate) fn run(start: Start) -> std::io::Result<()> {
             log,
             metrics,
             commands,
+            post,
+            side,
             index,
         } = start;
         let mut cache = arc_swap::Cache::new(published);
@@ -102,14 +120,17 @@ pub(crate) fn run(start: Start) -> std::io::Result<()> {
         let worker = Rc::new(Worker {
             upstreams: Upstreams::new(config.limits.clone()),
             filters: Filters::default(),
+            post,
+            mailbox: Arc::default(),
+            side,
             log: RefCell::new(log),
             metrics,
             connections: Cell::new(0),
+            unwritten: Cell::new(0),
             draining: CancellationToken::new(),
-            http1: connection::http1(&config.limits),
-            http2: connection::http2(&config.limits),
+            clients: Rc::new(ClientSettings::new(&config, &ListenerSettings::default())),
+            state: RefCell::new(Rc::new(State::new(first, &config))),
             config,
-            state: RefCell::new(Rc::new(State::new(first))),
             published: RefCell::new(cache),
             clock: Clock::default(),
             moment: Cell::new((Instant::now(), SystemTime::now())),
@@ -117,6 +138,8 @@ pub(crate) fn run(start: Start) -> std::io::Result<()> {
             // Connection ids are unique over the workers.
             ids: Cell::new((index as u64) << 48),
         });
+        let mailbox = worker.mailbox.clone();
+        tokio::task::spawn_local(wake::deliver(Rc::downgrade(&worker), mailbox));
         worker.obey(commands).await;
     });
     Ok(())
@@ -132,7 +155,7 @@ impl Worker {
             return state.clone();
         }
         drop(state);
-        let state = Rc::new(State::new(published.clone()));
+        let state = Rc::new(State::new(published.clone(), &self.config));
         self.state.replace(state.clone());
         state
     }
@@ -180,11 +203,11 @@ impl Worker {
                     self.moment.set((Instant::now(), SystemTime::now()));
                     self.close_overdue();
                     self.upstreams.close_idle();
-                    self.filters.measure();
+                    self.filters.look(self.config.limits.vms);
                     self.log.borrow_mut().flush();
                 }
                 () = tokio::time::sleep(Duration::from_millis(20)), if drained => {
-                    if self.connections.get() == 0 {
+                    if self.connections.get() == 0 && self.unwritten.get() == 0 {
                         break;
                     }
                 }
@@ -193,12 +216,33 @@ impl Worker {
         self.log.borrow_mut().flush();
     }
 
+    /// Writes a line of the access log when the shadows of its exchange have come to their ends.
+    pub(crate) fn log_later(self: Rc<Self>, line: Unfinished, shadows: Vec<Shadow>) {
+        self.unwritten.set(self.unwritten.get() + 1);
+        tokio::task::spawn_local(async move {
+            let mut verdicts = Vec::with_capacity(shadows.len());
+            for shadow in shadows {
+                verdicts.push(shadow.verdict().await);
+            }
+            self.log.borrow_mut().finish(line, "shadow", &verdicts);
+            self.unwritten.set(self.unwritten.get() - 1);
+        });
+    }
+
     /// Serves a connection and watches over it.
     fn serve(self: &Rc<Self>, key: ListenerKey, stream: tokio::net::TcpStream, peer: SocketAddr) {
-        let activity = Activity::new(&self.clock);
+        let settings = self.state().clients.get(&key).cloned();
+        let settings = settings.unwrap_or_else(|| self.clients.clone());
+        let activity = Activity::new(&self.clock, &settings.limits);
         let weak = Arc::downgrade(&activity);
-        let task =
-            tokio::task::spawn_local(connection::serve(self.clone(), key, stream, peer, activity));
+        let accepted = Accepted {
+            listener: key,
+            stream,
+            peer,
+            settings,
+            activity,
+        };
+        let task = tokio::task::spawn_local(connection::serve(self.clone(), accepted));
         self.watched.borrow_mut().push((weak, task.abort_handle()));
     }
 
@@ -209,7 +253,7 @@ impl Worker {
             let Some(activity) = activity.upgrade() else {
                 return false;
             };
-            match activity.overdue(&self.config.limits) {
+            match activity.overdue() {
                 None => true,
                 Some(overdue) => {
                     tracing::debug!(?overdue, "connection closed");
@@ -232,7 +276,7 @@ impl Worker {
 }
 
 impl State {
-    fn new(published: Arc<Published>) -> Self {
+    fn new(published: Arc<Published>, config: &ProxyConfig) -> Self {
         let snapshot = &published.snapshot;
         let key = |listener: &Arc<Listener>| ListenerKey {
             bind: listener.bind,
@@ -244,6 +288,16 @@ impl State {
                 .iter()
                 .map(|listener| (key(listener), listener.clone()))
                 .collect(),
+            clients: snapshot
+                .listeners
+                .iter()
+                .filter(|listener| !listener.settings.is_empty())
+                .map(|listener| {
+                    let settings = ClientSettings::new(config, &listener.settings);
+                    (key(listener), Rc::new(settings))
+                })
+                .collect(),
+            sessions: RefCell::default(),
             clusters: (0..snapshot.backends.len())
                 .map(|_| RefCell::default())
                 .collect(),
@@ -258,6 +312,16 @@ impl State {
         self.listeners.get(key)
     }
 
+    /// Where the sessions of a rule of this state's snapshot lead.
+    pub(crate) fn sessions(&self, rule: &Arc<Rule>) -> Rc<SessionTable> {
+        let mut tables = self.sessions.borrow_mut();
+        // The snapshot keeps its rules where they are.
+        let table = tables.entry(Arc::as_ptr(rule).addr());
+        table
+            .or_insert_with(|| Rc::new(SessionTable::new(rule)))
+            .clone()
+    }
+
     /// The cluster of a backend of this state's snapshot.
     pub(crate) fn cluster(&self, worker: &Worker, backend: &Arc<Backend>) -> Rc<Cluster> {
         let Some(slot) = self.clusters.get(backend.slot) else {
@@ -266,6 +330,11 @@ impl State {
         slot.borrow_mut()
             .get_or_insert_with(|| worker.upstreams.cluster(backend))
             .clone()
+    }
+
+    /// Whether a filter runs before the first request comes.
+    pub(crate) fn is_resident(&self, spec: &FilterSpec) -> bool {
+        matches!(self.published.filters.get(spec.slot), Some(FilterState::Ready(plugin)) if plugin.resident)
     }
 
     /// The filter of this state's snapshot as this worker runs it.

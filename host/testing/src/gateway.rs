@@ -289,6 +289,11 @@ impl Gateway {
         value.sum()
     }
 
+    /// Shared data, queues and metrics of the filters.
+    pub fn shared(&self) -> &Shared {
+        self.loader.shared()
+    }
+
     /// What is said about the objects.
     pub fn status(&self) -> Value {
         self.control().status.clone()
@@ -355,6 +360,7 @@ impl Control {
         {
             return known.clone();
         }
+        let stats = self.stats.entry(id.clone()).or_default().clone();
         let plugin = Arc::new(Plugin {
             spec: loaded.spec.clone(),
             module: loaded.module.clone(),
@@ -362,7 +368,11 @@ impl Control {
             vm: loaded.vm.clone(),
             root: loaded.root.clone(),
             shared: loader.shared().clone(),
-            stats: self.stats.entry(id.clone()).or_default().clone(),
+            start_cpu: loaded.trial.cpu,
+            resident: loaded.trial.resident,
+            snapshot: loaded.trial.snapshot.clone(),
+            breaker: stats.new_version(),
+            stats,
         });
         self.plugins.insert(id.clone(), plugin.clone());
         plugin

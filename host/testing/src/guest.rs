@@ -21,6 +21,16 @@ const PRELUDE: &str = r#"
 (import "env" "proxy_continue_stream" (func $continue (param i32) (result i32)))
 (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))
 (import "env" "proxy_http_call" (func $call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_get_status" (func $status (param i32 i32 i32) (result i32)))
+(import "env" "proxy_grpc_call" (func $grpc_call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_grpc_stream" (func $grpc_stream (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_grpc_send" (func $grpc_send (param i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_grpc_cancel" (func $grpc_cancel (param i32) (result i32)))
+(import "env" "proxy_grpc_close" (func $grpc_close (param i32) (result i32)))
+(import "env" "proxy_register_shared_queue" (func $register (param i32 i32 i32) (result i32)))
+(import "env" "proxy_resolve_shared_queue" (func $resolve (param i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_enqueue_shared_queue" (func $enqueue (param i32 i32 i32) (result i32)))
+(import "env" "proxy_dequeue_shared_queue" (func $dequeue (param i32 i32 i32) (result i32)))
 (import "env" "proxy_get_shared_data" (func $shared (param i32 i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_set_shared_data" (func $share (param i32 i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
@@ -56,6 +66,44 @@ const PRELUDE: &str = r#"
     @pairs":method=GET;:path=/;:authority=asked.test" (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
     (i32.const 1000) (i32.const 24)))
 "#;
+
+const NOTES: &str = r#"
+    (global $waits (mut i32) (i32.const 0))
+    (global $end (mut i32) (i32.const 500000))
+    (func $note (param $at i32) (param $size i32)
+      (memory.copy (global.get $end) (local.get $at) (local.get $size))
+      (global.set $end (i32.add (global.get $end) (local.get $size))))
+    (func $digit (param $n i32)
+      (i32.store8 (global.get $end) (i32.add (i32.const 48) (local.get $n)))
+      (global.set $end (i32.add (global.get $end) (i32.const 1))))
+    (func $number (param $n i32)
+      (if (i32.ge_u (local.get $n) (i32.const 10)) (then (call $digit (i32.div_u (local.get $n) (i32.const 10)))))
+      (call $digit (i32.rem_u (local.get $n) (i32.const 10))))
+    (func $note_field (param $map i32) (param $key i32) (param $size i32)
+      (if (call $has (local.get $map) (local.get $key) (local.get $size))
+        (then (call $note (i32.load (i32.const 16)) (i32.load (i32.const 20))))))
+    (func $note_status (local $code i32)
+      (drop (call $status (i32.const 40) (i32.const 44) (i32.const 48)))
+      (call $number (i32.load (i32.const 40))) (call $note @":")
+      (call $note (i32.load (i32.const 44)) (i32.load (i32.const 48))))
+    (func $tell (param $status i32)
+      (if (i32.eqz (call $as (global.get $waits)))
+        (then (call $reply (local.get $status) (i32.const 500000) (i32.sub (global.get $end) (i32.const 500000)))))
+      (global.set $end (i32.const 500000)))
+    (func $note_buffer (param $buffer i32)
+      (if (i32.eqz (call $read (local.get $buffer) (i32.const 0) (i32.const 100000) (i32.const 16) (i32.const 20)))
+        (then (call $note (i32.load (i32.const 16)) (i32.load (i32.const 20))))))
+"#;
+
+/// A module of these WAT functions that answers requests with what it has noted: `$note` writes down a string, `$number` a
+/// number up to 99, `$note_field` a field, `$note_buffer` a buffer, `$note_status` what `proxy_get_status` says, and `$tell`
+/// answers the stream in `$waits` with all of it.
+///
+/// # Panics
+/// When the text is not WAT; the message shows where.
+pub fn noting(functions: &str) -> Vec<u8> {
+    guest(&format!("{NOTES}{functions}"))
+}
 
 /// A module of these WAT functions.
 ///

@@ -36,7 +36,16 @@ impl Process {
     /// # Panics
     /// When it does not say where its admin pages are.
     pub fn start(binary: &str, arguments: &[&str]) -> Self {
+        Self::start_with(binary, arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    ///
+    /// # Panics
+    /// When it does not say where its admin pages are.
+    pub fn start_with(binary: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(binary)
+            .envs(environment.iter().copied())
             .args([
                 "serve",
                 "--admin",

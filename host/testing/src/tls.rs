@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
     Tls13ClientSessionValue,
 };
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, NamedGroup, RootCertStore, SignatureScheme,
-    SupportedProtocolVersion,
-};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, NamedGroup, RootCertStore, SupportedProtocolVersion};
 
 use crate::Certificate;
 
@@ -63,17 +59,18 @@ impl Tls {
 }
 
 impl Tls {
-    /// Trusts whoever answers, as `curl -k` does.
+    /// Trusts the certificate in this PEM text, as `curl --cacert` does.
     ///
     /// # Panics
-    /// Never: the settings are its own.
-    pub fn trusting_anybody(alpn: &[&str]) -> Self {
-        let mut tls = Self::trusting(&[], alpn);
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        Arc::make_mut(&mut tls.config)
-            .dangerous()
-            .set_certificate_verifier(Arc::new(Anybody(provider)));
-        tls
+    /// When it is none.
+    pub fn trusting_pem(pem: &str, alpn: &[&str]) -> Self {
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+        let certificate = Certificate {
+            chain: pem.to_owned(),
+            key: String::new(),
+            der,
+        };
+        Self::trusting(&[&certificate], alpn)
     }
 
     pub(crate) fn config(&self) -> Arc<ClientConfig> {
@@ -89,55 +86,6 @@ impl Tls {
         let config = Arc::make_mut(&mut self.config);
         config.resumption = Resumption::store(Arc::new(OneName(ClientSessionMemoryCache::new(32))));
         self
-    }
-}
-
-/// Takes any certificate whose key has signed the handshake.
-#[derive(Debug)]
-struct Anybody(CryptoProvider);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

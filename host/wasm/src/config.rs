@@ -59,6 +59,9 @@ pub struct PluginConfig {
     pub headers_wait_for_body: bool,
     /// Largest body, in bytes, that it may make by writing to a body buffer.
     pub buffered_body: usize,
+    /// Whether `proxy_get_property` knows the names that Envoy had at the top level before 1.24 (`cluster_name`, `route_name`,
+    /// `node`, `listener_direction`, `*_metadata`), which it has under `xds` only today. Older filters read them.
+    pub old_property_names: bool,
 }
 
 /// A set of hostcall groups. HTTP and gRPC calls are not among them: they follow from [`PluginConfig::clusters`].

@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use crate::config::PluginConfig;
+use crate::expression::Expressions;
 use crate::stream::StreamIo;
 
 /// A map keyed by ids that this host hands out: no defence against chosen keys is needed.
@@ -19,10 +20,11 @@ pub(crate) struct IdHasher(u64);
 pub(crate) struct Contexts {
     pub(crate) roots: IdMap<Root>,
     pub(crate) streams: IdMap<Stream>,
-    last: u32,
+    pub(crate) last: u32,
 }
 
 /// A plugin in a VM.
+#[derive(Clone)]
 pub(crate) struct Root {
     pub(crate) plugin: Arc<PluginConfig>,
     /// "ns/name", for logs.
@@ -32,6 +34,8 @@ pub(crate) struct Root {
     pub(crate) life: Life,
     /// Properties declared by `declare_property`, and whether they are read-only.
     pub(crate) declared: HashMap<Vec<u8>, bool>,
+    /// Made by `expr_create`.
+    pub(crate) expressions: Expressions,
 }
 
 /// How far a root is on its way out.
@@ -127,6 +131,7 @@ impl Root {
             status: (0, String::new()),
             life: Life::Alive,
             declared: HashMap::new(),
+            expressions: Expressions::default(),
         }
     }
 }
@@ -159,6 +164,9 @@ impl Open {
     /// What `proxy_continue_stream` takes away, of either direction.
     pub(crate) const REQUEST: Self = Self(0b111);
     pub(crate) const NOTHING: Self = Self(0);
+    /// What the trailers callbacks are about: trailers, and the body as far as it was held back.
+    pub(crate) const REQUEST_END: Self = Self(0b110);
+    pub(crate) const RESPONSE_END: Self = Self(0b11_0000);
 
     #[inline]
     pub(crate) const fn has(self, part: Self) -> bool {

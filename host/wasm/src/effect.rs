@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tidegate_model::{RequestHead, ResponseHead};
 
 use crate::action::Direction;
@@ -149,6 +149,8 @@ pub struct GrpcTarget {
     pub token: u32,
     /// A name out of the plugin's clusters.
     pub cluster: String,
+    /// `:authority`: what a serialised `GrpcService` says, else the cluster's name, as in Envoy.
+    pub authority: HeaderValue,
     /// `package.Service`
     pub service: String,
     /// `Method`

@@ -9,7 +9,7 @@ use crate::failure::{EngineError, LoadError};
 use crate::host::Host;
 use crate::module::{AbiVersion, Module};
 use crate::ticker::Ticker;
-use crate::{hostcalls, wasi};
+use crate::{code, hostcalls, wasi};
 
 /// Stack that a guest may use. The thread's own must be larger.
 const GUEST_STACK: usize = 1 << 20;
@@ -23,8 +23,9 @@ pub struct Engine {
 struct Inner {
     wasmtime: wasmtime::Engine,
     /// In the order of [`AbiVersion`].
-    functions: [Functions; 3],
+    functions: [Functions; 4],
     ticker: Ticker,
+    compatibility: String,
 }
 
 /// The host functions of one ABI version.
@@ -44,13 +45,16 @@ impl Engine {
             Functions::of(&wasmtime, AbiVersion::V0_1_0).map_err(refused)?,
             Functions::of(&wasmtime, AbiVersion::V0_2_0).map_err(refused)?,
             Functions::of(&wasmtime, AbiVersion::V0_2_1).map_err(refused)?,
+            Functions::of(&wasmtime, AbiVersion::V0_2_100).map_err(refused)?,
         ];
         let ticker = Ticker::start(wasmtime.clone())?;
+        let compatibility = code::compatibility(&wasmtime);
         Ok(Self {
             inner: Arc::new(Inner {
                 wasmtime,
                 functions,
                 ticker,
+                compatibility,
             }),
         })
     }
@@ -58,6 +62,12 @@ impl Engine {
     /// Checks a module and compiles it: for a thread that may take its time, never a worker.
     pub fn compile(&self, wasm: &[u8]) -> Result<Module, LoadError> {
         Module::compile(self, wasm)
+    }
+
+    /// Hexadecimal hash of everything that decides whether compiled code of one engine runs in another: part of the key of a
+    /// cache of [`Module::serialize`]d code.
+    pub fn compatibility(&self) -> &str {
+        &self.inner.compatibility
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -92,7 +102,7 @@ impl Engine {
         }
     }
 
-    fn functions(&self, abi: AbiVersion) -> &Functions {
+    pub(crate) fn functions(&self, abi: AbiVersion) -> &Functions {
         &self.inner.functions[abi as usize]
     }
 }

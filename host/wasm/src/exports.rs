@@ -147,7 +147,9 @@ impl Headers {
     fn find(instance: &Instance, store: &mut Store<Host>, name: &str, abi: AbiVersion) -> Self {
         let found = match abi {
             AbiVersion::V0_1_0 => find(instance, store, name).map(Self::Two),
-            AbiVersion::V0_2_0 | AbiVersion::V0_2_1 => find(instance, store, name).map(Self::Three),
+            AbiVersion::V0_2_0 | AbiVersion::V0_2_1 | AbiVersion::V0_2_100 => {
+                find(instance, store, name).map(Self::Three)
+            }
         };
         found.unwrap_or(Self::Absent)
     }

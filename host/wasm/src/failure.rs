@@ -76,6 +76,28 @@ pub enum LoadError {
     },
 }
 
+/// Compiled code could not be kept or brought back.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum CodeError {
+    /// The operating system has no randomness.
+    #[error("no random bytes for the key of the code cache")]
+    Random,
+    /// wasmtime could not write it.
+    #[error("compiled code cannot be serialized: {0}")]
+    Serialize(String),
+    /// Damaged, or not made by this host for this module and engine.
+    #[error(
+        "the compiled code is damaged, or was not made by this host for this module and engine; it is not run: delete it, the module is compiled anew"
+    )]
+    Foreign,
+    /// Ours, but wasmtime does not take it.
+    #[error("the compiled code does not fit this engine: {0}")]
+    Incompatible(String),
+    /// The module cannot be a filter.
+    #[error(transparent)]
+    Load(LoadError),
+}
+
 /// A VM could not be started, or a call into it failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {
@@ -108,6 +130,24 @@ pub enum Failure {
         "the filter needs more than {limit} bytes of memory; raise limits.memory if it needs that"
     )]
     Memory {
+        /// The limit that was met.
+        limit: usize,
+    },
+    /// The namespace's filters have as much memory as they may together.
+    #[error(
+        "the filters of namespace {namespace} need more than {limit} bytes of memory together; use smaller or fewer filters there"
+    )]
+    NamespaceMemory {
+        /// The namespace.
+        namespace: Arc<str>,
+        /// The limit that was met.
+        limit: usize,
+    },
+    /// As many requests as may be in flight have an instance of the filter.
+    #[error(
+        "{limit} instances of the filter are in flight already: with isolation Request each request takes one"
+    )]
+    Instances {
         /// The limit that was met.
         limit: usize,
     },
@@ -153,7 +193,10 @@ impl Failure {
             Self::Configure { .. } => Cause::Configure,
             Self::Trap { .. } | Self::UnknownContext { .. } => Cause::Trap,
             Self::Deadline { .. } => Cause::Deadline,
-            Self::Memory { .. } | Self::Contexts { .. } => Cause::Memory,
+            Self::Memory { .. }
+            | Self::NamespaceMemory { .. }
+            | Self::Instances { .. }
+            | Self::Contexts { .. } => Cause::Memory,
         }
     }
 }

@@ -1,14 +1,16 @@
 //! What guests log: records with target `guest`, capped in length and rate.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tracing::Level;
 
 use crate::failure::shorten;
+use crate::shared::locked;
 
 /// Longest message, in bytes.
 const MAX_MESSAGE: usize = 4096;
-/// Lines per VM and second.
+/// Lines per VM, or per snapshot with all of its instances, and second.
 const MAX_LINES: u32 = 500;
 /// What is kept of the last error line, for messages about a failure.
 const MAX_LAST: usize = 512;
@@ -19,10 +21,16 @@ pub(crate) const MAX_LEVEL: u32 = 5;
 /// The log of one VM.
 #[derive(Default)]
 pub(crate) struct GuestLog {
+    budget: Arc<Mutex<Budget>>,
+    last_error: String,
+}
+
+/// Lines of the current second.
+#[derive(Default)]
+struct Budget {
     window: Option<Instant>,
     lines: u32,
     suppressed: u32,
-    last_error: String,
 }
 
 macro_rules! record {
@@ -32,6 +40,14 @@ macro_rules! record {
 }
 
 impl GuestLog {
+    /// One that shares this one's budget.
+    pub(crate) fn sibling(&self) -> Self {
+        Self {
+            budget: Arc::clone(&self.budget),
+            last_error: String::new(),
+        }
+    }
+
     /// The last line of level error or critical since [`forget_error`](Self::forget_error).
     pub(crate) fn last_error(&self) -> &str {
         &self.last_error
@@ -47,7 +63,7 @@ impl GuestLog {
             let text = String::from_utf8_lossy(&message[..message.len().min(MAX_MESSAGE)]);
             self.last_error = shorten(&text, MAX_LAST);
         }
-        if !enabled(level) || !self.admit(filter) {
+        if !enabled(level) || !locked(&self.budget).admit(filter) {
             return;
         }
         let cut = message.len().saturating_sub(MAX_MESSAGE);
@@ -57,7 +73,9 @@ impl GuestLog {
         }
         emit(filter, level, &text);
     }
+}
 
+impl Budget {
     /// Whether one more line fits into this second.
     fn admit(&mut self, filter: &str) -> bool {
         let now = Instant::now();
@@ -113,5 +131,27 @@ fn emit(filter: &str, level: u32, text: &str) {
         3 => record!(WARN, filter, "warn", text),
         4 => record!(ERROR, filter, "error", text),
         _ => record!(ERROR, filter, "critical", text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_of_a_snapshot_share_one_budget() {
+        let log = GuestLog::default();
+        let mut admitted = 0;
+        for _ in 0..MAX_LINES + 10 {
+            // Each request has an instance of its own.
+            let instance = log.sibling();
+            let admits = locked(&instance.budget).admit("shop/hello");
+            admitted += u32::from(admits);
+        }
+        let window = locked(&log.budget).window.expect("it began with the first");
+        if window.elapsed() < Duration::from_secs(1) {
+            assert_eq!(admitted, MAX_LINES);
+        }
+        assert!(GuestLog::default().last_error().is_empty());
     }
 }

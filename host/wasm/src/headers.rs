@@ -47,6 +47,19 @@ const SHORT: usize = 4096;
 
 // === impl MapType ===
 
+impl MapType {
+    /// What the answer to an HTTP or gRPC call brought.
+    pub(crate) const fn is_of_a_call(self) -> bool {
+        matches!(
+            self,
+            Self::GrpcInitialMetadata
+                | Self::GrpcTrailingMetadata
+                | Self::HttpCallHeaders
+                | Self::HttpCallTrailers
+        )
+    }
+}
+
 impl TryFrom<u32> for MapType {
     type Error = Status;
 
@@ -231,6 +244,7 @@ impl Fields<'_> {
                     | "content-type"
                     | "expect"
                     | "grpc-timeout"
+                    | "if-none-match"
                     | "keep-alive"
                     | "origin"
                     | "referer"

@@ -1,9 +1,11 @@
 //! The store's data: everything that hostcalls of one VM reach.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tidegate_model::ResponseHead;
 use wasmtime::{Memory, TypedFunc};
 
 use crate::config::{Capabilities, VmConfig};
@@ -32,6 +34,8 @@ pub(crate) struct Host {
     pub(crate) id: VmId,
     pub(crate) vm: Arc<VmConfig>,
     pub(crate) shared: Arc<Shared>,
+    /// A snapshot is taken of it, or it is an instance of one: it consumes no queue.
+    pub(crate) passing: bool,
     pub(crate) scope: Arc<Scope>,
     pub(crate) contexts: Contexts,
     /// The context that was called.
@@ -45,6 +49,8 @@ pub(crate) struct Host {
     /// Inside a callback about an HTTP or gRPC call: its root, and what came.
     pub(crate) callout: Option<(u32, Callout)>,
     pub(crate) calls: Calls,
+    /// Tokens of queues that its roots registered.
+    pub(crate) queues: BTreeSet<u32>,
     /// Roots whose `proxy_done` came in this entry.
     pub(crate) finished: Vec<u32>,
     pub(crate) effects: Vec<Effect>,
@@ -83,9 +89,25 @@ pub(crate) enum Gate {
 /// What a callback about a call brings.
 pub(crate) enum Callout {
     Http(HttpCallResponse),
-    GrpcInitialMetadata(HeaderMap),
+    /// An HTTP call that broke off: there is nothing to read.
+    Nothing,
+    GrpcInitialMetadata(ResponseHead, PseudoSet),
     GrpcTrailingMetadata(HeaderMap),
     GrpcMessage(Bytes),
+}
+
+/// What instances of a snapshot begin with.
+pub(crate) struct Template {
+    pub(crate) abi: AbiVersion,
+    pub(crate) vm: Arc<VmConfig>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) scope: Arc<Scope>,
+    pub(crate) root_id: u32,
+    pub(crate) root: Root,
+    last_context: u32,
+    calls: Calls,
+    metrics: IdMap<Arc<Metric>>,
+    log: GuestLog,
 }
 
 /// Calls on their way.
@@ -105,9 +127,104 @@ pub(crate) struct GrpcCall {
     pub(crate) local_closed: bool,
 }
 
+// === impl Template ===
+
+impl Template {
+    /// From the VM that was configured; none if it has no such root.
+    pub(crate) fn of(host: &Host, root_id: u32) -> Option<Self> {
+        Some(Self {
+            abi: host.abi,
+            vm: Arc::clone(&host.vm),
+            shared: Arc::clone(&host.shared),
+            scope: Arc::clone(&host.scope),
+            root_id,
+            root: host.contexts.roots.get(&root_id)?.clone(),
+            last_context: host.contexts.last,
+            calls: host.calls.without_pending(),
+            metrics: host.metrics.clone(),
+            log: host.log.sibling(),
+        })
+    }
+}
+
 // === impl Host ===
 
 impl Host {
+    /// The data of a VM that has not begun.
+    pub(crate) fn new(abi: AbiVersion, vm: Arc<VmConfig>, shared: Arc<Shared>) -> Self {
+        let scope = shared.scope(&vm);
+        Self::with_scope(abi, vm, shared, scope)
+    }
+
+    fn with_scope(
+        abi: AbiVersion,
+        vm: Arc<VmConfig>,
+        shared: Arc<Shared>,
+        scope: Arc<Scope>,
+    ) -> Self {
+        Self {
+            memory: None,
+            allocator: None,
+            gate: Gate::Starting,
+            abi,
+            id: shared.next_vm(),
+            limiter: Limiter::new(vm.limits.memory, Arc::clone(&scope)),
+            scope,
+            vm,
+            shared,
+            passing: false,
+            queues: BTreeSet::new(),
+            contexts: Contexts::default(),
+            entered: 0,
+            current: 0,
+            reply: Reply::None,
+            configuring: false,
+            callout: None,
+            calls: Calls::default(),
+            finished: Vec::new(),
+            effects: Vec::new(),
+            effect_bytes: 0,
+            deadline: Deadline::default(),
+            log: GuestLog::default(),
+            scratch: Vec::new(),
+            metrics: IdMap::default(),
+        }
+    }
+
+    /// The data of an instance of a snapshot.
+    pub(crate) fn from_template(template: &Template) -> Self {
+        let mut host = Self::with_scope(
+            template.abi,
+            Arc::clone(&template.vm),
+            Arc::clone(&template.shared),
+            Arc::clone(&template.scope),
+        );
+        host.gate = Gate::Running;
+        host.passing = true;
+        host.log = template.log.sibling();
+        host.begin(template);
+        host
+    }
+
+    /// As new, with the instance and its accounts kept: nothing that a guest could see is older than the snapshot.
+    pub(crate) fn begin_again(&mut self, template: &Template) {
+        let mut fresh = Self::from_template(template);
+        fresh.memory = self.memory;
+        fresh.allocator = self.allocator.take();
+        std::mem::swap(&mut fresh.limiter, &mut self.limiter);
+        std::mem::swap(&mut fresh.deadline, &mut self.deadline);
+        *self = fresh;
+    }
+
+    fn begin(&mut self, template: &Template) {
+        self.contexts.last = template.last_context;
+        self.contexts
+            .roots
+            .insert(template.root_id, template.root.clone());
+        self.calls = template.calls.without_pending();
+        self.metrics.clone_from(&template.metrics);
+    }
+
     /// The current context, if it is a stream.
     #[inline]
     pub(crate) fn stream(&self) -> Option<&Stream> {
@@ -166,7 +283,7 @@ impl Host {
     pub(crate) fn view(&self, map: MapType) -> Option<View<'_>> {
         match map {
             MapType::GrpcInitialMetadata => match self.callout()? {
-                Callout::GrpcInitialMetadata(fields) => Some(View::Fields(fields)),
+                Callout::GrpcInitialMetadata(head, missing) => Some(View::Response(head, *missing)),
                 _ => None,
             },
             MapType::GrpcTrailingMetadata => match self.callout()? {
@@ -228,6 +345,14 @@ impl Host {
     }
 }
 
+impl Drop for Host {
+    fn drop(&mut self) {
+        for token in &self.queues {
+            self.shared.queues.leave(*token, self.id, None);
+        }
+    }
+}
+
 fn view_of<'a>(stream: &Stream, io: &'a StreamIo, map: MapType) -> Option<View<'a>> {
     let readable = |part| stream.logging || stream.open.has(part);
     match map {
@@ -267,6 +392,17 @@ fn trailers<'a>(
 // === impl Calls ===
 
 impl Calls {
+    /// The counters alone.
+    fn without_pending(&self) -> Self {
+        Self {
+            http: IdMap::default(),
+            grpc: IdMap::default(),
+            last_http: self.last_http,
+            last_grpc_call: self.last_grpc_call,
+            last_grpc_stream: self.last_grpc_stream,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.http.len() + self.grpc.len()
     }

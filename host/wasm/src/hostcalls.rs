@@ -23,7 +23,7 @@ use crate::config::Capabilities;
 use crate::engine::Functions;
 use crate::host::{Gate, Host};
 use crate::module::AbiVersion;
-use crate::status::{Status, answer};
+use crate::status::{Outcome, Status, answer};
 
 /// Longest name or path that the host keeps or builds anything from.
 const MAX_NAME: usize = 4096;
@@ -32,7 +32,7 @@ const MAX_NAME: usize = 4096;
 pub(crate) type Guest<'a> = Caller<'a, Host>;
 
 macro_rules! link {
-    ($functions:ident: $( $name:ident($($arg:ident: $ty:ty),*) $gate:ident $([$capability:ident])? => $function:path; )*) => {
+    ($functions:ident: $( $name:ident($($arg:ident: $ty:ty),*) $gate:ident $([$capability:ident])? => $function:expr; )*) => {
         $(
             $functions.names.insert(("env", stringify!($name)));
             $functions.linker.func_wrap(
@@ -45,7 +45,8 @@ macro_rules! link {
                             return Ok(Status::InternalFailure as u32);
                         }
                     )?
-                    answer($function(&mut caller, $($arg),*))
+                    let function: fn(&mut Guest<'_>, $($ty),*) -> Outcome = $function;
+                    answer(function(&mut caller, $($arg),*))
                 },
             )?;
         )*
@@ -97,16 +98,25 @@ pub(crate) fn register(functions: &mut Functions, abi: AbiVersion) -> wasmtime::
                 proxy_clear_route_cache() Running => streams::clear_route_cache;
             }
         }
-        AbiVersion::V0_2_0 | AbiVersion::V0_2_1 => {
+        AbiVersion::V0_2_0 | AbiVersion::V0_2_1 | AbiVersion::V0_2_100 => {
             link! { functions:
                 proxy_continue_stream(stream: u32) Running => streams::continue_stream;
                 proxy_close_stream(stream: u32) Running => streams::close_stream;
             }
         }
     }
-    if abi == AbiVersion::V0_2_1 {
+    if matches!(abi, AbiVersion::V0_2_1 | AbiVersion::V0_2_100) {
         link! { functions:
             proxy_get_log_level(out: u32) Running => system::get_log_level;
+        }
+    }
+    if abi == AbiVersion::V0_2_100 {
+        link! { functions:
+            proxy_redis_init(
+                _cluster: u32, _cluster_size: u32, _user: u32, _user_size: u32, _password: u32, _password_size: u32, _timeout: u32
+            ) Running => |caller, _, _, _, _, _, _, _| system::unimplemented(caller, "proxy_redis_init");
+            proxy_redis_call(_cluster: u32, _cluster_size: u32, _query: u32, _query_size: u32, _token_out: u32)
+                Running => |caller, _, _, _, _, _| system::unimplemented(caller, "proxy_redis_call");
         }
     }
     Ok(())
@@ -176,6 +186,10 @@ fn register_calls(functions: &mut Functions) -> wasmtime::Result<()> {
         proxy_increment_metric(id: u32, offset: i64) Running [METRICS] => metrics::increment;
         proxy_record_metric(id: u32, value: u64) Running [METRICS] => metrics::record;
         proxy_get_metric(id: u32, out: u32) Running [METRICS] => metrics::get;
+
+        // Envoy's own. Nothing answers names for filters here: they call clusters.
+        envoy_resolve_dns(_name: u32, _name_size: u32, _token_out: u32)
+            Running => |caller, _, _, _| system::unimplemented(caller, "envoy_resolve_dns");
 
         proxy_call_foreign_function(
             name: u32, name_size: u32, arguments: u32, arguments_size: u32, ptr_out: u32, size_out: u32

@@ -17,12 +17,14 @@
 //! A thread that calls into a VM needs 2 MiB of stack: guests may use one.
 
 mod action;
+mod code;
 mod config;
 mod contexts;
 mod cpu;
 mod effect;
 mod engine;
 mod exports;
+mod expression;
 mod failure;
 mod guest;
 mod guest_log;
@@ -31,10 +33,12 @@ mod host;
 mod hostcalls;
 mod limits;
 mod module;
+mod pages;
 mod pairs;
 mod property;
 mod protobuf;
 mod shared;
+mod snapshot;
 mod status;
 mod stream;
 mod ticker;
@@ -42,12 +46,14 @@ mod vm;
 mod wasi;
 
 pub use action::{Action, Callback, Direction};
+pub use code::CodeKey;
 pub use config::{Capabilities, Limits, PluginConfig, VmConfig};
 pub use effect::{ContextId, Effect, GrpcTarget, HttpCallResponse, LocalReply, RootId, VmId};
 pub use engine::Engine;
-pub use failure::{Cause, EngineError, Failure, LoadError};
+pub use failure::{Cause, CodeError, EngineError, Failure, LoadError};
 pub use module::{AbiVersion, Callbacks, Module};
-pub use shared::{Histogram, MetricSample, MetricValue, Shared};
+pub use shared::{Histogram, MetricSample, MetricValue, Shared, SharedLimits};
+pub use snapshot::{Pool, Snapshot, SnapshotError};
 pub use stream::{
     Attributes, ConnectionAttributes, FilterState, PseudoSet, StreamIo, TlsAttributes,
     UpstreamAttributes,

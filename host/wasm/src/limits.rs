@@ -1,10 +1,12 @@
 //! Bounds that wasmtime enforces on a guest: CPU time through the epoch, memory and tables through the limiter.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{ResourceLimiter, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
 
 use crate::cpu;
+use crate::shared::Scope;
 
 /// Elements that one table may have. Large Go filters have some ten thousand functions in theirs.
 const TABLE_ELEMENTS: usize = 100_000;
@@ -26,7 +28,22 @@ pub(crate) struct Deadline {
 /// Counts what a guest asks for, and remembers a refusal until the next entry.
 pub(crate) struct Limiter {
     memory: usize,
-    pub(crate) refused: bool,
+    /// Where the namespace's memory is counted.
+    scope: Arc<Scope>,
+    /// What this VM has of it.
+    taken: usize,
+    /// The last growth, in case it does not come about.
+    last: usize,
+    pub(crate) refused: Option<Refusal>,
+}
+
+/// Which bound a guest met.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Refusal {
+    /// Its own.
+    Vm,
+    /// That of all VMs in its namespace together.
+    Namespace,
 }
 
 // === impl Deadline ===
@@ -60,6 +77,14 @@ impl Deadline {
         }
     }
 
+    /// For host functions that take long: charges the call for them, whether or not a tick comes meanwhile.
+    pub(crate) fn charge(&mut self) -> wasmtime::Result<()> {
+        match self.tick() {
+            UpdateDeadline::Interrupt => Err(Trap::Interrupt.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// The call ended after at least one tick.
     pub(crate) fn finish_long(&mut self) {
         if let Some(first) = self.first_tick {
@@ -75,24 +100,49 @@ impl Deadline {
 // === impl Limiter ===
 
 impl Limiter {
-    pub(crate) fn new(memory: usize) -> Self {
+    pub(crate) fn new(memory: usize, scope: Arc<Scope>) -> Self {
         Self {
             memory,
-            refused: false,
+            scope,
+            taken: 0,
+            last: 0,
+            refused: None,
         }
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.scope.give_memory(self.taken);
     }
 }
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let fits = desired <= self.memory;
-        self.refused |= !fits;
-        Ok(fits)
+        if desired > self.memory {
+            self.refused = Some(Refusal::Vm);
+            return Ok(false);
+        }
+        let more = desired.saturating_sub(current);
+        if !self.scope.take_memory(more) {
+            self.refused = Some(Refusal::Namespace);
+            return Ok(false);
+        }
+        self.taken += more;
+        self.last = more;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.scope.give_memory(self.last);
+        self.taken -= self.last;
+        self.last = 0;
+        Ok(())
     }
 
     fn table_growing(
@@ -102,7 +152,9 @@ impl ResourceLimiter for Limiter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let fits = desired <= TABLE_ELEMENTS;
-        self.refused |= !fits;
+        if !fits {
+            self.refused = Some(Refusal::Vm);
+        }
         Ok(fits)
     }
 
@@ -122,18 +174,52 @@ impl ResourceLimiter for Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Shared, SharedLimits, VmConfig};
+
+    fn scope(shared: &Shared) -> Arc<Scope> {
+        shared.scope(&VmConfig {
+            namespace: "shop".into(),
+            vm_id: String::new(),
+            scope: "hello".into(),
+            vm_config: bytes::Bytes::new(),
+            env: std::collections::BTreeMap::new(),
+            limits: crate::Limits::default(),
+        })
+    }
 
     #[test]
     fn the_limiter_remembers_what_it_refused() {
-        let mut limiter = Limiter::new(1000);
+        let shared = Shared::new();
+        let mut limiter = Limiter::new(1000, scope(&shared));
         assert!(limiter.memory_growing(0, 1000, None).unwrap());
         assert!(limiter.table_growing(0, TABLE_ELEMENTS, None).unwrap());
-        assert!(!limiter.refused);
+        assert_eq!(limiter.refused, None);
         assert!(!limiter.memory_growing(0, 1001, None).unwrap());
-        assert!(limiter.refused);
-        limiter.refused = false;
+        assert_eq!(limiter.refused, Some(Refusal::Vm));
+        limiter.refused = None;
         assert!(!limiter.table_growing(0, TABLE_ELEMENTS + 1, None).unwrap());
-        assert!(limiter.refused);
+        assert_eq!(limiter.refused, Some(Refusal::Vm));
+    }
+
+    #[test]
+    fn memory_counts_for_the_namespace_until_the_vm_is_gone() {
+        let shared = Shared::with_limits(SharedLimits {
+            memory: 1000,
+            ..SharedLimits::default()
+        });
+        let mut one = Limiter::new(900, scope(&shared));
+        let mut two = Limiter::new(900, scope(&shared));
+        assert!(one.memory_growing(0, 600, None).unwrap());
+        assert!(!two.memory_growing(0, 500, None).unwrap());
+        assert_eq!(two.refused, Some(Refusal::Namespace));
+        assert!(two.memory_growing(0, 400, None).unwrap());
+        assert_eq!(shared.memory("shop"), 1000);
+        two.memory_grow_failed(wasmtime::Error::msg("no more"))
+            .unwrap();
+        assert_eq!(shared.memory("shop"), 600);
+        drop(one);
+        assert_eq!(shared.memory("shop"), 0);
+        assert!(two.memory_growing(0, 900, None).unwrap());
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Modules: what is checked before a filter may run, and what is known about it afterwards.
 
+pub(crate) mod rewrite;
 mod scan;
 
 use std::sync::Arc;
 
 use wasmtime::{ExternType, InstancePre, UnknownImportError, ValType};
 
+use crate::code::{Digest, digest_of};
 use crate::engine::Engine;
 use crate::failure::LoadError;
 use crate::host::Host;
@@ -23,6 +25,7 @@ struct Inner {
     abi: AbiVersion,
     callbacks: Callbacks,
     custom_sections: Vec<(String, Vec<u8>)>,
+    digest: Digest,
 }
 
 /// The version of the proxy-wasm ABI that a module says it speaks.
@@ -32,8 +35,10 @@ pub enum AbiVersion {
     V0_1_0,
     /// The Go SDK.
     V0_2_0,
-    /// Current Rust, C++ and AssemblyScript SDKs; also what Higress' SDK calls `0_2_100`.
+    /// Current Rust, C++ and AssemblyScript SDKs.
     V0_2_1,
+    /// Higress' SDK for Go: 0.2.1 and calls to Redis, which answer that they are not implemented. Envoy refuses it.
+    V0_2_100,
 }
 
 /// The callbacks that a module exports; what it lacks need not be called.
@@ -100,30 +105,56 @@ impl Module {
     /// Checks, then compiles: what is wrong with a module shows before the costly part.
     pub(crate) fn compile(engine: &Engine, wasm: &[u8]) -> Result<Self, LoadError> {
         let scan = Scan::read(wasm)?;
-        let abi = scan
-            .exports
-            .iter()
-            .find_map(|name| AbiVersion::of_export(name))
-            .ok_or(LoadError::NoAbi)?;
-        let has = |name: &str| scan.exports.iter().any(|export| export == name);
-        if !has("malloc") && !has("proxy_on_memory_allocate") {
-            return Err(LoadError::NoAllocator);
-        }
-        engine.check_imports(abi, &scan.imports)?;
-        let module = wasmtime::Module::new(engine.wasmtime(), wasm)
+        let abi = scan.check(engine)?;
+        let code = rewrite::with_state_exported(wasm);
+        let module = wasmtime::Module::new(engine.wasmtime(), &code)
             .map_err(|error| LoadError::Invalid(format!("{:#}", error.root_cause())))?;
-        check_exports(&module, abi)?;
+        Self::link(engine, scan, abi, digest_of(wasm), &module)
+    }
+
+    /// From code that was compiled before; `module` must come from `wasm`.
+    pub(crate) fn assemble(
+        engine: &Engine,
+        wasm: &[u8],
+        digest: Digest,
+        module: &wasmtime::Module,
+    ) -> Result<Self, LoadError> {
+        let scan = Scan::read(wasm)?;
+        let abi = scan.check(engine)?;
+        Self::link(engine, scan, abi, digest, module)
+    }
+
+    /// A module that differs from this one in what its memory and globals start with.
+    pub(crate) fn variant(&self, code: &[u8]) -> Result<Self, LoadError> {
+        let engine = &self.inner.engine;
+        let module = wasmtime::Module::new(engine.wasmtime(), code)
+            .map_err(|error| LoadError::Invalid(format!("{:#}", error.root_cause())))?;
+        let scan = Scan {
+            custom_sections: self.inner.custom_sections.clone(),
+            ..Scan::default()
+        };
+        Self::link(engine, scan, self.inner.abi, self.inner.digest, &module)
+    }
+
+    fn link(
+        engine: &Engine,
+        scan: Scan,
+        abi: AbiVersion,
+        digest: Digest,
+        module: &wasmtime::Module,
+    ) -> Result<Self, LoadError> {
+        check_exports(module, abi)?;
         let pre = engine
             .linker(abi)
-            .instantiate_pre(&module)
+            .instantiate_pre(module)
             .map_err(|error| link_error(&error, abi))?;
-        let callbacks = Callbacks::of(&module);
         let inner = Inner {
             engine: engine.clone(),
             pre,
             abi,
-            callbacks,
+            callbacks: Callbacks::of(module),
             custom_sections: scan.custom_sections,
+            digest,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -156,6 +187,15 @@ impl Module {
     pub(crate) fn pre(&self) -> &InstancePre<Host> {
         &self.inner.pre
     }
+
+    pub(crate) fn compiled(&self) -> &wasmtime::Module {
+        self.inner.pre.module()
+    }
+
+    /// SHA-256 of the WebAssembly it came from.
+    pub(crate) fn digest(&self) -> &Digest {
+        &self.inner.digest
+    }
 }
 
 impl std::fmt::Debug for Module {
@@ -176,6 +216,7 @@ impl AbiVersion {
             Self::V0_1_0 => "0.1.0",
             Self::V0_2_0 => "0.2.0",
             Self::V0_2_1 => "0.2.1",
+            Self::V0_2_100 => "0.2.100",
         }
     }
 
@@ -183,7 +224,8 @@ impl AbiVersion {
         match name.strip_prefix("proxy_abi_version_")? {
             "0_1_0" => Some(Self::V0_1_0),
             "0_2_0" => Some(Self::V0_2_0),
-            "0_2_1" | "0_2_100" => Some(Self::V0_2_1),
+            "0_2_1" => Some(Self::V0_2_1),
+            "0_2_100" => Some(Self::V0_2_100),
             _ => None,
         }
     }
@@ -196,6 +238,23 @@ impl std::fmt::Display for AbiVersion {
 }
 
 // === impl Callbacks ===
+
+impl Scan {
+    /// The ABI version, if the names are those of a filter.
+    fn check(&self, engine: &Engine) -> Result<AbiVersion, LoadError> {
+        let abi = self
+            .exports
+            .iter()
+            .find_map(|name| AbiVersion::of_export(name))
+            .ok_or(LoadError::NoAbi)?;
+        let has = |name: &str| self.exports.iter().any(|export| export == name);
+        if !has("malloc") && !has("proxy_on_memory_allocate") {
+            return Err(LoadError::NoAllocator);
+        }
+        engine.check_imports(abi, &self.imports)?;
+        Ok(abi)
+    }
+}
 
 impl Callbacks {
     fn of(module: &wasmtime::Module) -> Self {

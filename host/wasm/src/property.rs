@@ -1,13 +1,20 @@
 //! The vocabulary of `proxy_get_property`: Envoy's attributes, and when each of them is there.
 //!
 //! A path is walked segment by segment, then the value is serialised: strings as they are, numbers as 8 bytes, booleans as 1,
-//! maps as pairs. What derives from a head is there exactly while the guest can read that head. Beyond Envoy 1.40 the bare
-//! names of older versions (`cluster_name`, `route_name` and so on) are still understood: existing filters read them.
+//! maps as pairs. What derives from a head is there exactly while the guest can read that head. The bare names of older
+//! versions of Envoy (`cluster_name`, `route_name` and so on) are understood where
+//! [`PluginConfig::old_property_names`](crate::PluginConfig::old_property_names) says so: existing filters read them.
 
 mod lookup;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
 
+use cel::objects::Key;
+use chrono::{DateTime, TimeDelta};
+
+use crate::expression::Attribute;
 use crate::headers::View;
 use crate::host::Host;
 use crate::pairs;
@@ -20,6 +27,10 @@ pub(crate) enum Value<'a> {
     Bytes(Cow<'a, [u8]>),
     Int(i64),
     Uint(u64),
+    /// Nanoseconds.
+    Duration(i64),
+    /// Nanoseconds since the epoch of Unix.
+    Timestamp(i64),
     Bool(bool),
     /// A header map; none is an empty one.
     Headers(Option<View<'a>>),
@@ -43,6 +54,93 @@ pub(crate) enum Object {
     FilterState,
 }
 
+impl Object {
+    /// Names of its fields.
+    const fn fields(self) -> &'static [&'static str] {
+        match self {
+            Self::Request => &[
+                "path",
+                "url_path",
+                "host",
+                "scheme",
+                "method",
+                "headers",
+                "headers_bytes",
+                "referer",
+                "useragent",
+                "time",
+                "id",
+                "protocol",
+                "query",
+                "duration",
+                "size",
+                "total_size",
+            ],
+            Self::Response => &[
+                "code",
+                "code_details",
+                "flags",
+                "grpc_status",
+                "headers",
+                "headers_bytes",
+                "trailers",
+                "size",
+                "total_size",
+                "backend_latency",
+            ],
+            Self::Connection => &[
+                "id",
+                "mtls",
+                "requested_server_name",
+                "tls_version",
+                "subject_local_certificate",
+                "subject_peer_certificate",
+                "dns_san_local_certificate",
+                "dns_san_peer_certificate",
+                "uri_san_local_certificate",
+                "uri_san_peer_certificate",
+                "sha256_peer_certificate_digest",
+                "peer_certificate",
+                "transport_failure_reason",
+                "termination_details",
+            ],
+            Self::Upstream => &[
+                "address",
+                "port",
+                "local_address",
+                "num_endpoints",
+                "request_attempt_count",
+                "cx_pool_ready_duration",
+                "transport_failure_reason",
+                "tls_version",
+                "subject_local_certificate",
+                "subject_peer_certificate",
+                "dns_san_local_certificate",
+                "dns_san_peer_certificate",
+                "uri_san_local_certificate",
+                "uri_san_peer_certificate",
+                "sha256_peer_certificate_digest",
+                "peer_certificate",
+            ],
+            Self::Source | Self::Destination => &["address", "port"],
+            Self::Xds => &[
+                "cluster_name",
+                "cluster_metadata",
+                "route_name",
+                "route_metadata",
+                "virtual_host_name",
+                "virtual_host_metadata",
+                "listener_direction",
+                "listener_metadata",
+                "upstream_host_metadata",
+                "filter_chain_name",
+            ],
+            Self::Node => &["id"],
+            Self::FilterState => &[],
+        }
+    }
+}
+
 /// The key under which `proxy_set_property` keeps a value, and other filters find it in `filter_state`.
 pub(crate) fn state_key(path: &[u8]) -> Vec<u8> {
     [b"wasm.", path].concat()
@@ -62,6 +160,60 @@ pub(crate) fn get(host: &Host, path: &[u8], out: &mut Vec<u8>) -> Result<(), Sta
         value = field(host, &value, segment).ok_or(Status::NotFound)?;
     }
     serialise(host, &value, out)
+}
+
+/// What stands at a path, for an expression.
+pub(crate) fn value(host: &Host, path: &[&str]) -> Attribute {
+    let find = || {
+        let (first, rest) = path.split_first()?;
+        let mut value = top(host, first.as_bytes())?;
+        for segment in rest {
+            value = field(host, &value, segment.as_bytes())?;
+        }
+        Some(value)
+    };
+    find().map_or(Attribute::Absent, |value| attribute(host, value))
+}
+
+fn attribute(host: &Host, value: Value<'_>) -> Attribute {
+    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => cel::Value::from(text),
+        Err(_) => cel::Value::Bytes(Arc::new(bytes.to_vec())),
+    };
+    let pairs = |entries: Vec<(&[u8], Vec<u8>)>| {
+        let map: HashMap<Key, cel::Value> = entries
+            .into_iter()
+            .map(|(name, value)| {
+                (
+                    String::from_utf8_lossy(name).into_owned().into(),
+                    text(&value),
+                )
+            })
+            .collect();
+        cel::Value::from(map)
+    };
+    Attribute::Value(match value {
+        Value::Bytes(bytes) => text(&bytes),
+        Value::Int(number) => number.into(),
+        Value::Uint(number) => number.into(),
+        Value::Duration(span) => cel::Value::Duration(TimeDelta::nanoseconds(span)),
+        Value::Timestamp(time) => {
+            cel::Value::Timestamp(DateTime::from_timestamp_nanos(time).fixed_offset())
+        }
+        Value::Bool(flag) => flag.into(),
+        Value::Headers(Some(view)) => pairs(joined(view)),
+        Value::Headers(None) | Value::Metadata | Value::EmptyMap => pairs(Vec::new()),
+        Value::Object(Object::FilterState) => {
+            let state = io(host).map(|io| &io.state);
+            let entries = state.into_iter().flatten();
+            pairs(
+                entries
+                    .map(|(name, value)| (name.as_slice(), value.to_vec()))
+                    .collect(),
+            )
+        }
+        Value::Object(object) => return Attribute::Fields(object.fields()),
+    })
 }
 
 fn top<'a>(host: &'a Host, name: &[u8]) -> Option<Value<'a>> {
@@ -94,7 +246,11 @@ fn top_value<'a>(host: &'a Host, name: &[u8]) -> Option<Value<'a>> {
         | b"cluster_metadata"
         | b"route_metadata"
         | b"listener_metadata"
-        | b"upstream_host_metadata" => lookup::xds(io(host)?, name),
+        | b"upstream_host_metadata"
+            if host.root()?.plugin.old_property_names =>
+        {
+            lookup::xds(io(host)?, name)
+        }
         _ => state(io(host)?, &state_key(name)),
     }
 }
@@ -126,7 +282,13 @@ fn field<'a>(host: &'a Host, value: &Value<'a>, key: &[u8]) -> Option<Value<'a>>
                 Object::FilterState => state(io, key),
             }
         }
-        Value::Bytes(_) | Value::Int(_) | Value::Uint(_) | Value::Bool(_) | Value::EmptyMap => None,
+        Value::Bytes(_)
+        | Value::Int(_)
+        | Value::Uint(_)
+        | Value::Duration(_)
+        | Value::Timestamp(_)
+        | Value::Bool(_)
+        | Value::EmptyMap => None,
     }
 }
 
@@ -143,7 +305,9 @@ fn io(host: &Host) -> Option<&StreamIo> {
 fn serialise(host: &Host, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), Status> {
     match value {
         Value::Bytes(bytes) => out.extend_from_slice(bytes),
-        Value::Int(number) => out.extend_from_slice(&number.to_le_bytes()),
+        Value::Int(number) | Value::Duration(number) | Value::Timestamp(number) => {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
         Value::Uint(number) => out.extend_from_slice(&number.to_le_bytes()),
         Value::Bool(flag) => out.push(u8::from(*flag)),
         Value::Headers(Some(view)) => serialise_headers(*view, out),
@@ -160,7 +324,7 @@ fn serialise(host: &Host, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), St
 }
 
 /// One pair per name, values joined by commas.
-fn serialise_headers(view: View<'_>, out: &mut Vec<u8>) {
+fn joined(view: View<'_>) -> Vec<(&[u8], Vec<u8>)> {
     let mut entries: Vec<(&[u8], Vec<u8>)> = Vec::with_capacity(view.len());
     for (name, _) in view.iter() {
         // Values of one name stand side by side.
@@ -171,6 +335,11 @@ fn serialise_headers(view: View<'_>, out: &mut Vec<u8>) {
         view.get_joined(name, &mut joined);
         entries.push((name, joined));
     }
+    entries
+}
+
+fn serialise_headers(view: View<'_>, out: &mut Vec<u8>) {
+    let entries = joined(view);
     let borrowed = || {
         entries
             .iter()

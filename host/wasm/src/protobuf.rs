@@ -7,6 +7,26 @@ pub(crate) struct DeclaredProperty<'a> {
     pub(crate) read_only: bool,
 }
 
+/// `GrpcService`, as far as it matters here.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct GrpcService<'a> {
+    pub(crate) cluster: &'a [u8],
+    /// Empty where there is none.
+    pub(crate) authority: &'a [u8],
+    pub(crate) metadata: Vec<(&'a [u8], &'a [u8])>,
+}
+
+/// `VerifySignatureArguments` or `SignArguments`.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(crate) struct SignatureArguments<'a> {
+    pub(crate) hash: &'a [u8],
+    pub(crate) der: &'a [u8],
+    pub(crate) pem: &'a [u8],
+    /// Empty for signing.
+    pub(crate) signature: &'a [u8],
+    pub(crate) text: &'a [u8],
+}
+
 /// The fields of one message, in order; malformed input ends them with `None`.
 struct Fields<'a>(&'a [u8]);
 
@@ -15,9 +35,35 @@ enum Value<'a> {
     Bytes(&'a [u8]),
 }
 
-/// The cluster of a `envoy.config.core.v3.GrpcService`: field 1 `envoy_grpc`, in it field 1 `cluster_name`.
-pub(crate) fn grpc_cluster(message: &[u8]) -> Option<&[u8]> {
-    bytes_field(bytes_field(message, 1)?, 1)
+/// `envoy.config.core.v3.GrpcService`: 1 `envoy_grpc` with 1 `cluster_name` and 2 `authority`; 5 `initial_metadata`, each with
+/// 1 `key` and 2 `value` or 3 `raw_value`. Timeout and retries are the caller's.
+pub(crate) fn grpc_service(message: &[u8]) -> Option<GrpcService<'_>> {
+    let envoy_grpc = bytes_field(message, 1)?;
+    let mut service = GrpcService {
+        cluster: bytes_field(envoy_grpc, 1)?,
+        authority: bytes_field(envoy_grpc, 2).unwrap_or_default(),
+        metadata: Vec::new(),
+    };
+    let mut whole = Some(());
+    each(message, |number, value| {
+        if let (5, Value::Bytes(header)) = (number, value) {
+            match header_value(header) {
+                Some(pair) => service.metadata.push(pair),
+                None => whole = None,
+            }
+        }
+    })?;
+    whole.map(|()| service)
+}
+
+fn header_value(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (mut key, mut text) = (&b""[..], &b""[..]);
+    each(message, |number, field| match (number, field) {
+        (1, Value::Bytes(bytes)) => key = bytes,
+        (2 | 3, Value::Bytes(bytes)) if !bytes.is_empty() => text = bytes,
+        _ => {}
+    })?;
+    Some((key, text))
 }
 
 /// `DeclarePropertyArguments`: 1 `name`, 2 `readonly`.
@@ -45,16 +91,55 @@ pub(crate) fn filter_state(message: &[u8]) -> Option<(&[u8], &[u8])> {
     (!path.is_empty()).then_some((path, value))
 }
 
+/// `VerifySignatureArguments`: 1 `hash_function`, 2 `public_key`, 3 `signature`, 4 `text`, 5 `public_key_pem`.
+pub(crate) fn verify_signature(message: &[u8]) -> Option<SignatureArguments<'_>> {
+    let mut arguments = SignatureArguments::default();
+    each(message, |number, value| match (number, value) {
+        (1, Value::Bytes(bytes)) => arguments.hash = bytes,
+        (2, Value::Bytes(bytes)) => arguments.der = bytes,
+        (3, Value::Bytes(bytes)) => arguments.signature = bytes,
+        (4, Value::Bytes(bytes)) => arguments.text = bytes,
+        (5, Value::Bytes(bytes)) => arguments.pem = bytes,
+        _ => {}
+    })?;
+    Some(arguments)
+}
+
+/// `SignArguments`: 1 `hash_function`, 2 `private_key`, 3 `text`, 4 `private_key_pem`.
+pub(crate) fn sign(message: &[u8]) -> Option<SignatureArguments<'_>> {
+    let mut arguments = SignatureArguments::default();
+    each(message, |number, value| match (number, value) {
+        (1, Value::Bytes(bytes)) => arguments.hash = bytes,
+        (2, Value::Bytes(bytes)) => arguments.der = bytes,
+        (3, Value::Bytes(bytes)) => arguments.text = bytes,
+        (4, Value::Bytes(bytes)) => arguments.pem = bytes,
+        _ => {}
+    })?;
+    Some(arguments)
+}
+
 /// Encodes one string field.
 pub(crate) fn put_string(number: u8, text: &str, out: &mut Vec<u8>) {
+    put_bytes(number, text.as_bytes(), out);
+}
+
+/// Encodes a flag; false is left out, as in proto3.
+pub(crate) fn put_flag(number: u8, flag: bool, out: &mut Vec<u8>) {
+    if flag {
+        out.extend_from_slice(&[number << 3, 1]);
+    }
+}
+
+/// Encodes one field of bytes.
+pub(crate) fn put_bytes(number: u8, bytes: &[u8], out: &mut Vec<u8>) {
     out.push(number << 3 | 2);
-    let mut len = text.len();
+    let mut len = bytes.len();
     while len >= 0x80 {
         out.push((len & 0x7f) as u8 | 0x80);
         len >>= 7;
     }
     out.push((len & 0x7f) as u8);
-    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(bytes);
 }
 
 /// The last length-delimited field of that number, as protobuf has it.
@@ -126,9 +211,32 @@ mod tests {
         message.extend_from_slice(&inner);
         // timeout { seconds: 1 }
         message.extend_from_slice(&[0x1a, 2, 8, 1]);
-        assert_eq!(grpc_cluster(&message), Some(&b"authz"[..]));
-        assert_eq!(grpc_cluster(b"authz"), None);
-        assert_eq!(grpc_cluster(b""), None);
+        let plain = GrpcService {
+            cluster: b"authz",
+            authority: b"",
+            metadata: Vec::new(),
+        };
+        assert_eq!(grpc_service(&message), Some(plain));
+        assert_eq!(grpc_service(b"authz"), None);
+        assert_eq!(grpc_service(b""), None);
+
+        put_string(2, "authz.test", &mut inner);
+        let mut header = Vec::new();
+        put_string(1, "x-team", &mut header);
+        put_string(3, "shop", &mut header);
+        let mut message = vec![0x0a, u8::try_from(inner.len()).unwrap()];
+        message.extend_from_slice(&inner);
+        message.extend_from_slice(&[0x2a, u8::try_from(header.len()).unwrap()]);
+        message.extend_from_slice(&header);
+        let full = GrpcService {
+            cluster: b"authz",
+            authority: b"authz.test",
+            metadata: vec![(b"x-team", b"shop")],
+        };
+        assert_eq!(grpc_service(&message), Some(full));
+        *message.last_mut().unwrap() = 0;
+        message.pop();
+        assert_eq!(grpc_service(&message), None, "cut short");
     }
 
     #[test]
@@ -157,9 +265,11 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
-            grpc_cluster(&bytes);
+            grpc_service(&bytes);
             declared_property(&bytes);
             filter_state(&bytes);
+            verify_signature(&bytes);
+            sign(&bytes);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What VMs share: data, queues and metrics, process-wide and never across namespaces.
 //!
 //! ```text
-//!   Shared ── Namespace (64 MiB, 10,000 series) ── Scope (a vm.id, or a Filter's name) ── data, metrics, names of queues
+//!   Shared ── Namespace (64 MiB, 10,000 series, 1 GiB of linear memory) ── Scope (a vm.id, or a Filter's name) ── data, metrics, names of queues
 //!      └───── queues by token
 //! ```
 //!
@@ -26,14 +26,21 @@ use crate::config::VmConfig;
 use crate::effect::VmId;
 use crate::status::Status;
 
-/// Bytes of shared data and queues that one namespace may hold.
-const NAMESPACE_BYTES: usize = 64 << 20;
-/// Metric series that one namespace may define.
-const NAMESPACE_SERIES: usize = 10_000;
+/// What the filters of one namespace may have together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SharedLimits {
+    /// Bytes of shared data and queues.
+    pub bytes: usize,
+    /// Metric series.
+    pub series: usize,
+    /// Bytes of linear memory of all VMs.
+    pub memory: usize,
+}
 
 /// Process-wide state of all filters: give one `Arc` of it to every VM.
 #[derive(Default)]
 pub struct Shared {
+    limits: SharedLimits,
     namespaces: Mutex<HashMap<Arc<str>, Namespace>>,
     pub(crate) queues: Queues,
     next_vm: AtomicU64,
@@ -51,6 +58,8 @@ struct Namespace {
 struct Usage {
     bytes: AtomicUsize,
     series: AtomicUsize,
+    /// Of namespaces only.
+    memory: AtomicUsize,
 }
 
 /// Who shares data with whom in a namespace.
@@ -64,6 +73,7 @@ pub(crate) enum ScopeKey {
 
 /// Data, metrics and queue names of one key.
 pub(crate) struct Scope {
+    limits: SharedLimits,
     namespace: Arc<Usage>,
     own: Usage,
     key: ScopeKey,
@@ -72,12 +82,44 @@ pub(crate) struct Scope {
     pub(crate) queue_names: Mutex<HashMap<Box<[u8]>, u32>>,
 }
 
+// === impl SharedLimits ===
+
+impl Default for SharedLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 64 << 20,
+            series: 10_000,
+            memory: 1 << 30,
+        }
+    }
+}
+
 // === impl Shared ===
 
 impl Shared {
-    /// Empty.
+    /// Empty, with the usual limits.
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// Empty.
+    pub fn with_limits(limits: SharedLimits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            ..Self::default()
+        })
+    }
+
+    /// Bytes of linear memory that the VMs of a namespace have.
+    pub fn memory(&self, namespace: &str) -> usize {
+        let namespaces = locked(&self.namespaces);
+        namespaces.get(namespace).map_or(0, |namespace| {
+            namespace.usage.memory.load(Ordering::Relaxed)
+        })
+    }
+
+    pub(crate) fn limits(&self) -> &SharedLimits {
+        &self.limits
     }
 
     /// All metrics that filters defined, ordered by namespace, scope and name.
@@ -142,6 +184,7 @@ impl Shared {
         let key = ScopeKey::of(vm);
         let scope = namespace.scopes.entry(key).or_insert_with_key(|key| {
             Arc::new(Scope {
+                limits: self.limits,
                 namespace: Arc::clone(&namespace.usage),
                 own: Usage::default(),
                 key: key.clone(),
@@ -184,10 +227,20 @@ impl Scope {
         name: &str,
     ) -> Result<Arc<Metric>, Status> {
         self.metrics.define(kind, name, || {
-            take(&self.namespace.series, 1, NAMESPACE_SERIES)?;
+            take(&self.namespace.series, 1, self.limits.series)?;
             self.own.series.fetch_add(1, Ordering::Relaxed);
             Ok(())
         })
+    }
+
+    /// Takes linear memory for a VM, if the namespace has so much left.
+    pub(crate) fn take_memory(&self, bytes: usize) -> bool {
+        take(&self.namespace.memory, bytes, self.limits.memory).is_ok()
+    }
+
+    /// Gives back what was taken.
+    pub(crate) fn give_memory(&self, bytes: usize) {
+        self.namespace.memory.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Whether both are of one namespace.
@@ -198,7 +251,7 @@ impl Scope {
     /// Accounts for `old` bytes becoming `new` ones.
     pub(crate) fn resize(&self, old: usize, new: usize) -> Result<(), Status> {
         if new > old {
-            take(&self.namespace.bytes, new - old, NAMESPACE_BYTES)?;
+            take(&self.namespace.bytes, new - old, self.limits.bytes)?;
             self.own.bytes.fetch_add(new - old, Ordering::Relaxed);
         } else {
             self.namespace.bytes.fetch_sub(old - new, Ordering::Relaxed);

@@ -258,7 +258,8 @@ impl PseudoSet {
         self.0 |= other.0;
     }
 
-    pub(crate) const fn remove(&mut self, other: Self) {
+    /// Takes out all of `other`.
+    pub const fn remove(&mut self, other: Self) {
         self.0 &= !other.0;
     }
 }

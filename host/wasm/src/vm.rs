@@ -4,25 +4,25 @@
 //! resets the effective context, and leaves behind effects in the order the guest asked for them.
 
 mod events;
+mod instances;
 mod roots;
 mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Store, Trap};
+use wasmtime::{Global, Store, Trap, Val};
 
 use crate::config::VmConfig;
-use crate::contexts::{Contexts, IdMap};
 use crate::cpu;
 use crate::effect::{Effect, VmId};
 use crate::exports::{self, Entry, Exports};
 use crate::failure::{Failure, describe};
-use crate::guest_log::GuestLog;
-use crate::host::{Calls, Gate, Host, Reply};
-use crate::limits::{Deadline, Limiter};
+use crate::host::{Gate, Host, Reply};
+use crate::limits::Refusal;
 use crate::module::Module;
 use crate::shared::Shared;
+use crate::snapshot::Permit;
 use crate::ticker::{InFlight, Ticker};
 
 /// Once there are streams, one of so many entries is timed; before, each.
@@ -40,6 +40,19 @@ pub struct Vm {
     served: bool,
     entries: u64,
     sampled: Duration,
+    exported: Option<wasmtime::Instance>,
+    /// Of an instance of a snapshot.
+    instance: Option<Instance>,
+}
+
+/// What ties an instance to its snapshot.
+struct Instance {
+    /// Its place among those in flight.
+    permit: Option<Permit>,
+    globals: Box<[(Global, Val)]>,
+    /// What it had used when it was handed out.
+    entries: u64,
+    cpu: Duration,
 }
 
 // === impl Vm ===
@@ -51,11 +64,17 @@ impl Vm {
         config: Arc<VmConfig>,
         shared: Arc<Shared>,
     ) -> Result<Self, Failure> {
+        let mut vm = Self::new(module, Host::new(module.abi(), config, shared));
+        vm.boot().map_err(not_started)?;
+        Ok(vm)
+    }
+
+    fn new(module: &Module, host: Host) -> Self {
         let engine = module.engine();
-        let mut store = Store::new(engine.wasmtime(), host(module, config, shared));
+        let mut store = Store::new(engine.wasmtime(), host);
         store.limiter(|host| &mut host.limiter);
         store.epoch_deadline_callback(|mut context| Ok(context.data_mut().deadline.tick()));
-        let mut vm = Self {
+        Self {
             store,
             exports: Exports::default(),
             module: module.clone(),
@@ -64,11 +83,21 @@ impl Vm {
             served: false,
             entries: 0,
             sampled: Duration::ZERO,
-        };
-        vm.boot().map_err(|failure| match failure {
-            Failure::Trap { message } => Failure::Start { message },
-            other => other,
-        })?;
+            exported: None,
+            instance: None,
+        }
+    }
+
+    /// As [`start`](Self::start), for a VM of which a snapshot is taken.
+    pub(crate) fn start_passing(
+        module: &Module,
+        config: Arc<VmConfig>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, Failure> {
+        let mut host = Host::new(module.abi(), config, shared);
+        host.passing = true;
+        let mut vm = Self::new(module, host);
+        vm.boot().map_err(not_started)?;
         Ok(vm)
     }
 
@@ -124,20 +153,54 @@ impl Vm {
         self.store.data().calls.len()
     }
 
+    /// Whether something is to come for it that no request brings: an answer, or what is put into a queue of its.
+    pub fn is_awaited(&self) -> bool {
+        self.pending_calls() > 0 || !self.store.data().queues.is_empty()
+    }
+
+    /// From here on each call gets the call timeout, that of `proxy_on_configure` for a further plugin included. Without it
+    /// that begins with the first stream.
+    pub fn begin_service(&mut self) {
+        self.served = true;
+    }
+
     /// Entries into the guest so far.
     pub fn calls(&self) -> u64 {
         self.entries
+            - self
+                .instance
+                .as_ref()
+                .map_or(0, |instance| instance.entries)
     }
 
     /// CPU time used so far: measured for calls longer than a tick, estimated from samples for the others.
     pub fn cpu(&self) -> Duration {
+        let before = self
+            .instance
+            .as_ref()
+            .map_or(Duration::ZERO, |instance| instance.cpu);
+        self.cpu_ever().saturating_sub(before)
+    }
+
+    fn cpu_ever(&self) -> Duration {
         self.sampled + self.store.data().deadline.long_calls()
     }
 
     fn boot(&mut self) -> Result<(), Failure> {
+        let instance = self.instantiate()?;
+        let limit = self.limit();
+        let entry = Entry::find(&instance, &mut self.store);
+        self.enter(0, limit, |_, store| entry.run(store))?;
+        self.store.data_mut().gate = Gate::Running;
+        Ok(())
+    }
+
+    /// An instance, with what calls need of it looked up.
+    fn instantiate(&mut self) -> Result<wasmtime::Instance, Failure> {
         let limit = self.limit();
         let module = self.module.clone();
         let instance = self.enter(0, limit, |_, store| module.pre().instantiate(store))?;
+        self.exported = Some(instance);
         self.exports = Exports::find(&instance, &mut self.store);
         let allocator = exports::find(&instance, &mut self.store, "malloc")
             .or_else(|| exports::find(&instance, &mut self.store, "proxy_on_memory_allocate"));
@@ -145,10 +208,7 @@ impl Vm {
         let host = self.store.data_mut();
         host.allocator = allocator;
         host.memory = memory;
-        let entry = Entry::find(&instance, &mut self.store);
-        self.enter(0, limit, |_, store| entry.run(store))?;
-        self.store.data_mut().gate = Gate::Running;
-        Ok(())
+        Ok(instance)
     }
 
     /// Runs guest code on a context: the only way in.
@@ -163,7 +223,7 @@ impl Vm {
         host.entered = context;
         host.current = context;
         host.reply = Reply::None;
-        host.limiter.refused = false;
+        host.limiter.refused = None;
         host.log.forget_error();
         host.deadline.arm(limit);
         self.store.set_epoch_deadline(1);
@@ -205,9 +265,15 @@ impl Vm {
             Failure::Deadline {
                 limit: host.deadline.limit(),
             }
-        } else if host.limiter.refused {
-            Failure::Memory {
-                limit: host.vm.limits.memory,
+        } else if let Some(refusal) = host.limiter.refused {
+            match refusal {
+                Refusal::Vm => Failure::Memory {
+                    limit: host.vm.limits.memory,
+                },
+                Refusal::Namespace => Failure::NamespaceMemory {
+                    namespace: Arc::clone(&host.vm.namespace),
+                    limit: host.shared.limits().memory,
+                },
             }
         } else {
             Failure::Trap {
@@ -246,31 +312,10 @@ impl std::fmt::Debug for Vm {
     }
 }
 
-fn host(module: &Module, vm: Arc<VmConfig>, shared: Arc<Shared>) -> Host {
-    Host {
-        memory: None,
-        allocator: None,
-        gate: Gate::Starting,
-        abi: module.abi(),
-        id: shared.next_vm(),
-        scope: shared.scope(&vm),
-        limiter: Limiter::new(vm.limits.memory),
-        vm,
-        shared,
-        contexts: Contexts::default(),
-        entered: 0,
-        current: 0,
-        reply: Reply::None,
-        configuring: false,
-        callout: None,
-        calls: Calls::default(),
-        finished: Vec::new(),
-        effects: Vec::new(),
-        effect_bytes: 0,
-        deadline: Deadline::default(),
-        log: GuestLog::default(),
-        scratch: Vec::new(),
-        metrics: IdMap::default(),
+fn not_started(failure: Failure) -> Failure {
+    match failure {
+        Failure::Trap { message } => Failure::Start { message },
+        other => other,
     }
 }
 

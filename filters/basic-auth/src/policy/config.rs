@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use serde::Deserialize;
-use tidegate_filter_common::{ConfigError, config, header};
+use tidegate_sdk::{ConfigError, config, header};
 
 use super::BasicAuth;
 use super::cache::Cache;

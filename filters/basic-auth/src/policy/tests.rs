@@ -8,7 +8,7 @@ const USERS: &str = r#""users": {"ann": "{PLAIN}a:b", "bob": "$2y$04$D8DrhtSNCHd
 const ANN: &str = "Basic YW5uOmE6Yg==";
 const BOB: &str = "Basic Ym9iOmNvcnJlY3QgaG9yc2U=";
 
-fn parse(config: &str) -> Result<BasicAuth, tidegate_filter_common::ConfigError> {
+fn parse(config: &str) -> Result<BasicAuth, tidegate_sdk::ConfigError> {
     BasicAuth::parse(config.as_bytes(), [7; 32])
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use tidegate_filter_common::ConfigError;
+use tidegate_sdk::ConfigError;
 
 use super::cache::Key;
 use super::hash::Hash;

@@ -1,7 +1,7 @@
 //! The configuration as it is written, and its compilation.
 
 use serde::Deserialize;
-use tidegate_filter_common::{ConfigError, config, header};
+use tidegate_sdk::{ConfigError, config, header};
 
 use super::origin::{Pattern, Wildcard};
 use super::{Cors, Names, Origins};

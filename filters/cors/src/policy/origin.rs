@@ -1,6 +1,6 @@
 //! Origins and the patterns that allow them (RFC 6454 section 6.2; Gateway API `CORSOrigin`).
 
-use tidegate_filter_common::ConfigError;
+use tidegate_sdk::ConfigError;
 
 /// An `Origin` header's value that is a scheme, a host and a port. `null` is none.
 #[derive(Clone, Debug, PartialEq, Eq)]

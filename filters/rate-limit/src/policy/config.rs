@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use tidegate_filter_common::{ConfigError, config};
+use tidegate_sdk::{ConfigError, config};
 
 use super::gcra::{Quota, SECOND};
 use super::key::{Key, Part};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use sha2::{Digest, Sha256};
-use tidegate_filter_common::{address, header};
+use tidegate_sdk::{address, header};
 
 /// What a key is made of. Everything is asked for only if a limit needs it.
 pub trait Request {

@@ -174,7 +174,7 @@ fn headers_say_what_is_left_and_a_refusal_when_to_come_back() {
     );
     let refusal = limiter.check(&client, &store, NOW + 1).refusal.unwrap();
     assert_eq!(refusal.status, 429);
-    assert_eq!(refusal.body, "slow down");
+    assert_eq!(refusal.body, b"slow down");
     let headers: Vec<_> = refusal
         .headers
         .iter()

@@ -7,7 +7,7 @@ use regex_lite::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
-use tidegate_filter_common::{ConfigError, config};
+use tidegate_sdk::{ConfigError, config};
 
 use super::template::{Groups, Template};
 use super::uri::{self, Component, Percent};

@@ -290,10 +290,36 @@ pub struct GatewayConfigSpec {
     pub ingress_nginx_annotations: bool,
     /// The access log.
     pub access_log: AccessLogSpec,
-    /// Limits of filters that set none.
-    pub limits: LimitsSpec,
-    /// How many proxies in front are trusted to write `X-Forwarded-*`.
-    pub trusted_hops: u32,
+    /// Bounds on what clients may send and how long they may take.
+    pub limits: ClientLimitsSpec,
+    /// How many proxies in front are trusted to write `X-Forwarded-*`; as the process was told where it is absent.
+    pub trusted_hops: Option<u32>,
+}
+
+/// `GatewayConfig.spec.limits`; what is absent is the host's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClientLimitsSpec {
+    /// Bytes of a request's head.
+    pub request_head_bytes: Option<u32>,
+    /// Header fields of a request.
+    pub request_headers: Option<u32>,
+    /// Bytes of a request's target.
+    pub request_target_bytes: Option<u32>,
+    /// Time for a request's head.
+    #[serde(deserialize_with = "duration::optional")]
+    pub request_head_timeout: Option<Duration>,
+    /// How long a connection without a request is kept.
+    #[serde(deserialize_with = "duration::optional")]
+    pub idle_timeout: Option<Duration>,
+    /// How long an exchange may stand still.
+    #[serde(deserialize_with = "duration::optional")]
+    pub body_idle_timeout: Option<Duration>,
+    /// Time for a TLS handshake.
+    #[serde(deserialize_with = "duration::optional")]
+    pub tls_handshake_timeout: Option<Duration>,
+    /// Streams at once on an HTTP/2 connection.
+    pub streams: Option<u32>,
 }
 
 /// `GatewayConfig.spec.filters`.

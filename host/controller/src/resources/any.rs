@@ -81,6 +81,12 @@ macro_rules! kinds {
             }
         }
 
+        pub(super) fn holds(resources: &Resources, object: &AnyObject) -> bool {
+            match object {
+                $(AnyObject::$kind(object) => resources.$field.get(&object.key()) == Some(object),)*
+            }
+        }
+
         pub(super) fn count(resources: &Resources, kind: Kind) -> usize {
             match kind {
                 $(Kind::$kind => resources.$field.len(),)*

@@ -95,12 +95,16 @@ pub(super) fn schema(kind: Kind) -> Value {
                     string().describe("sha256 of the module that is loaded."),
                 ),
                 ("abi", string().describe("The interface the module speaks.")),
+                (
+                    "image",
+                    string().describe("What the image's tag meant when it was resolved, by digest."),
+                ),
             ]),
         ),
         Kind::FilterPolicy => (
             "FilterPolicy puts filters before or after the own filters of what it targets.",
             filter_policy(),
-            object([("conditions", conditions())]),
+            object([("conditions", conditions()), ("ancestors", ancestors())]),
         ),
         Kind::GatewayConfig => (
             "GatewayConfig holds the parameters of a GatewayClass or IngressClass.",
@@ -191,18 +195,95 @@ fn gateway_config() -> Schema {
                 .describe("Whether nginx.ingress.kubernetes.io annotations are read."),
         ),
         ("accessLog", object([("enabled", boolean().default(true))])),
-        (
-            "limits",
-            filter::limits().describe("For filters that set none."),
-        ),
+        ("limits", client_limits()),
         (
             "trustedHops",
-            int32()
-                .range(0, 32)
-                .default(0)
-                .describe("How many proxies in front may write X-Forwarded headers."),
+            int32().range(0, 32).describe(
+                "How many proxies in front may write X-Forwarded headers; --trusted-hops where it is absent.",
+            ),
         ),
     ])
+}
+
+fn client_limits() -> Schema {
+    let count = |least, most, text: &str| int32().range(least, most).describe(text);
+    let time = |text: &str| {
+        string()
+            .pattern(filter::DURATION)
+            .with("maxLength", 32)
+            .rule(
+                "duration(self) >= duration('1s')",
+                "must be at least one second",
+            )
+            .describe(text)
+    };
+    object([
+        (
+            "requestHeadBytes",
+            count(1024, 1 << 20, "A request's head; more is 431. Default 65536."),
+        ),
+        (
+            "requestHeaders",
+            count(1, 1000, "Header fields of a request; more is 431. Default 100."),
+        ),
+        (
+            "requestTargetBytes",
+            count(64, 1 << 16, "A request's target; more is 414. Default 16384."),
+        ),
+        (
+            "requestHeadTimeout",
+            time("Time for a request's head. Default 15s."),
+        ),
+        (
+            "idleTimeout",
+            time("How long a connection without a request is kept. Default 300s."),
+        ),
+        (
+            "bodyIdleTimeout",
+            time("How long an exchange may stand still. Default 300s."),
+        ),
+        (
+            "tlsHandshakeTimeout",
+            time("Time for a TLS handshake. Default 10s."),
+        ),
+        (
+            "streams",
+            count(1, 10_000, "Streams at once on an HTTP/2 connection. Default 100."),
+        ),
+    ])
+    .rule(
+        "!has(self.requestTargetBytes) || self.requestTargetBytes <= (has(self.requestHeadBytes) ? self.requestHeadBytes : 65536)",
+        "requestTargetBytes must not be more than requestHeadBytes, which covers it",
+    )
+    .describe("Bounds on what clients of the class may send and how long they may take.")
+}
+
+/// `status.ancestors` of a policy (GEP-713).
+fn ancestors() -> Schema {
+    let section = || string().length(1, 253).pattern(NAME);
+    let ancestor = object([
+        (
+            "group",
+            string()
+                .with("maxLength", 253)
+                .default("gateway.networking.k8s.io"),
+        ),
+        ("kind", string().length(1, 63).default("Gateway")),
+        ("namespace", namespace()),
+        ("name", name()),
+        ("sectionName", section()),
+        ("port", int32().range(1, 65535)),
+    ])
+    .require(["name"]);
+    let status = object([
+        ("ancestorRef", ancestor),
+        ("controllerName", string().length(1, 253)),
+        ("conditions", conditions()),
+    ])
+    .require(["ancestorRef", "controllerName"]);
+    list(status)
+        .items(0, 16)
+        .describe("What the policy targets, and whether it holds there.")
 }
 
 fn conditions() -> Schema {

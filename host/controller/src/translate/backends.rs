@@ -13,6 +13,9 @@ use crate::api::Kind;
 use crate::api::core::{IntOrString, Service, ServicePort};
 use crate::api::reference::BackendObjectReference;
 
+/// On a Service: `RoundRobin` (the default) or `LeastRequest`.
+const LOAD_BALANCING_ANNOTATION: &str = "tidegate.dev/load-balancing";
+
 /// Which port of a Service is meant.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PortName<'a> {
@@ -200,6 +203,7 @@ impl<'a> Context<'a> {
     /// Gathers the endpoints.
     fn finish(&mut self, reached: Reached<'a>) -> Backend {
         let key = reached.key();
+        let load_balancer = self.load_balancer(reached.service);
         let endpoints = match reached.place {
             Place::Elsewhere(endpoint) => vec![endpoint],
             Place::Slices(port) => self.endpoints(reached.service, port),
@@ -210,8 +214,23 @@ impl<'a> Context<'a> {
             protocol: reached.protocol,
             tls: reached.tls,
             endpoints,
-            load_balancer: LoadBalancer::default(),
+            load_balancer,
             connect_timeout: None,
+        }
+    }
+
+    /// How an endpoint of the Service is chosen.
+    fn load_balancer(&mut self, service: &Service) -> LoadBalancer {
+        let written = service.meta.annotations.get(LOAD_BALANCING_ANNOTATION);
+        match written.map(String::as_str) {
+            None | Some("RoundRobin") => LoadBalancer::RoundRobin,
+            Some("LeastRequest") => LoadBalancer::LeastRequest,
+            Some(other) => {
+                self.statuses.of(service).warn(format!(
+                    "annotation {LOAD_BALANCING_ANNOTATION}: {other:?} is not known, so endpoints are taken in turn: write RoundRobin or LeastRequest"
+                ));
+                LoadBalancer::default()
+            }
         }
     }
 

@@ -106,7 +106,11 @@ pub(super) fn covers(names: &[Arc<str>], host: &str) -> bool {
     })
 }
 
-fn check_authorities(pem: &[u8]) -> Result<(), String> {
+/// Whether this is PEM, and every block of it a certificate.
+///
+/// # Errors
+/// What is wrong with it and the remedy.
+pub(super) fn check_authorities(pem: &[u8]) -> Result<(), String> {
     for certificate in chain(pem)? {
         describe(&certificate)?;
     }

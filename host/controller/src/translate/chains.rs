@@ -66,6 +66,11 @@ impl<'a> Chains<'a> {
         }
     }
 
+    /// The GatewayConfig of a Gateway's class.
+    pub(super) fn config(&self, gateway: &Key) -> Option<&'a GatewayConfig> {
+        self.configs.get(gateway).copied()
+    }
+
     /// A policy as a referrer, for grants.
     pub(super) fn policy_referrer(policy: &FilterPolicy) -> Referrer<'_> {
         Referrer {
@@ -151,7 +156,7 @@ pub(super) fn around(
     rule: &Arc<Rule>,
 ) -> Arc<Rule> {
     let gateway = gateway(listener);
-    let config = context.chains.configs.get(&gateway).copied();
+    let config = context.chains.config(&gateway);
     if config.is_none() && context.chains.policies.is_empty() {
         return rule.clone();
     }

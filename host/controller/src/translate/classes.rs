@@ -26,7 +26,8 @@ pub(super) enum Class {
 #[derive(Debug, Default)]
 pub(super) struct Classes {
     by_name: BTreeMap<String, Class>,
-    standalone: bool,
+    /// Whether an absent class with our name is taken for ours.
+    assumed: bool,
 }
 
 impl Classes {
@@ -48,7 +49,7 @@ impl Classes {
         }
         Self {
             by_name,
-            standalone: context.options.standalone,
+            assumed: context.options.assumes_class(),
         }
     }
 
@@ -57,7 +58,7 @@ impl Classes {
         const OURS: &Class = &Class::Ours;
         self.by_name
             .get(name)
-            .or((self.standalone && name == DEFAULT_CLASS).then_some(OURS))
+            .or((self.assumed && name == DEFAULT_CLASS).then_some(OURS))
     }
 }
 

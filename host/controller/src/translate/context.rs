@@ -1,5 +1,6 @@
 //! What every step of a translation can reach: the objects, indexed; what is interned so far; what is said so far.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -49,6 +50,8 @@ pub(super) struct Context<'a> {
     pub(super) endpoints: HashMap<(Key, String), Vec<Endpoint>>,
     slices: HashMap<Key, Vec<&'a EndpointSlice>>,
     certificates: HashMap<Key, Result<Arc<Certificate>, String>>,
+    /// Secrets that were asked for, whether or not they are there.
+    pub(super) wanted_secrets: RefCell<BTreeSet<Key>>,
     /// Ages of objects that were only read, in order, so that they become numbers.
     read_ages: BTreeMap<&'a Age, u64>,
 }
@@ -83,6 +86,7 @@ impl<'a> Context<'a> {
             endpoints: HashMap::new(),
             slices,
             certificates: HashMap::new(),
+            wanted_secrets: RefCell::default(),
             read_ages: read_ages(resources),
         };
         let policies = by_age(&resources.backend_tls_policies);
@@ -99,12 +103,12 @@ impl<'a> Context<'a> {
             .map(|object| &**object)
     }
 
-    /// The Secret of that name.
+    /// The Secret of that name; that it was asked for is remembered. Ask only where the reference is permitted.
     pub(super) fn secret(&self, namespace: &str, name: &str) -> Option<&'a Secret> {
-        self.resources
-            .secrets
-            .get(&Key::new(namespace, name))
-            .map(|object| &**object)
+        let key = Key::new(namespace, name);
+        let found = self.resources.secrets.get(&key).map(|object| &**object);
+        self.wanted_secrets.borrow_mut().insert(key);
+        found
     }
 
     /// The ConfigMap of that name.

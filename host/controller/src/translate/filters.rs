@@ -8,13 +8,14 @@
 //! ```
 //!
 //! A reference that leads nowhere (no such object, no grant) is [`Filter::Unresolved`]: 500. A Filter that exists but
-//! cannot work (its Secret is missing, its configuration is refused) stays in the snapshot as a spec that cannot be
-//! loaded, see [`refuse`]: so its routes keep the last good version of it, and without one follow its failure policy.
+//! cannot work (its Secret is missing, its configuration is refused) stays in the snapshot with
+//! [`ModuleSource::Refused`]: so its routes keep the last good version of it, and without one follow its failure policy.
 
 mod clusters;
 mod config;
 mod module;
 mod pointer;
+mod pull;
 mod schema;
 mod spec;
 mod status;
@@ -52,8 +53,6 @@ pub(super) struct Reading {
     accepted: Result<(), Problem>,
     /// Condition `ResolvedRefs`.
     resolved: Result<(), Problem>,
-    /// Whether the spec is one that cannot be loaded, see [`refuse`].
-    refused: bool,
     warnings: Vec<String>,
 }
 
@@ -161,6 +160,24 @@ pub(super) fn builtin(
     Filter::Wasm(context.filters.intern(spec))
 }
 
+/// The Filters that nothing uses, as they would be loaded.
+pub(super) fn unused(context: &mut Context<'_>) -> Vec<Arc<FilterSpec>> {
+    let mut unused = Vec::new();
+    for object in context.resources.filters.values() {
+        if context.filters.contains(&object.key().to_string()) {
+            continue;
+        }
+        let reading = reading(context, object);
+        let mut spec = reading.spec.clone();
+        let clusters = reading.clusters.iter();
+        spec.clusters = clusters
+            .map(|(name, backend)| (name.clone(), Arc::new(backend.clone())))
+            .collect();
+        unused.push(Arc::new(spec));
+    }
+    unused
+}
+
 fn find(
     context: &mut Context<'_>,
     from: Referrer<'_>,
@@ -217,7 +234,8 @@ fn intern(context: &mut Context<'_>, reading: &Reading) -> Arc<FilterSpec> {
 }
 
 fn read(context: &mut Context<'_>, object: &api::Filter) -> Reading {
-    let module = module::source(context, object);
+    let mut pull_warnings = Vec::new();
+    let module = module::source(context, object, &mut pull_warnings);
     let config = config::read(context, object);
     let clusters = clusters::read(context, object);
     let mut spec = spec::read(object);
@@ -234,61 +252,31 @@ fn read(context: &mut Context<'_>, object: &api::Filter) -> Reading {
     }
     let mut unresolved = clusters.problems;
     let mut accepted = Ok(());
-    let refused = refusal.is_some();
     if let Some((cause, problem)) = refusal {
-        refuse(&mut spec, cause, &problem);
+        spec.module = ModuleSource::Refused {
+            cause,
+            reason: problem.message.as_str().into(),
+        };
         if problem.reason == REFERENCE {
             unresolved.insert(0, problem);
         } else {
             accepted = Err(problem);
         }
     }
+    pull_warnings.extend(clusters.warnings);
     Reading {
         spec,
         clusters: clusters.found,
         uses: clusters.uses,
         accepted,
         resolved: Problem::joined(&unresolved).map_or(Ok(()), Err),
-        refused,
-        warnings: warnings(object, clusters.warnings),
+        warnings: warnings(object, pull_warnings),
     }
 }
 
 /// Reason of condition `ResolvedRefs` for Secrets and ConfigMaps that are missing or lack a key.
 const REFERENCE: &str = "InvalidReference";
 
-/// Makes the spec one that no loader accepts: a module of no bytes, named after the reason. The loader's verdict is then
-/// "failed to load", which keeps the last good version in service; where there is none, the policy for what really went
-/// wrong holds.
-fn refuse(spec: &mut FilterSpec, cause: FailureCause, problem: &Problem) {
-    let policy = spec.failure_policy.policy(cause);
-    spec.failure_policy
-        .by_cause
-        .insert(FailureCause::Load, policy);
-    spec.module = ModuleSource::ConfigMap {
-        name: format!("none, because {}", problem.message).into(),
-        bytes: Vec::new().into(),
-    };
-    spec.sha256 = None;
-    spec.config = Config::default();
-}
-
 fn warnings(object: &api::Filter, mut warnings: Vec<String>) -> Vec<String> {
-    let pull = &object.spec.pull;
-    let asked = [
-        ("secretRef", pull.secret_ref.is_some()),
-        ("caRef", pull.ca_ref.is_some()),
-    ];
-    for (field, _) in asked.into_iter().filter(|(_, asked)| *asked) {
-        warnings.push(format!(
-            "spec.pull.{field} is not applied yet: the module is fetched without credentials and with the authorities of the system; until then mount it and use module.file or module.configMapRef"
-        ));
-    }
-    if object.spec.mode == api::FilterMode::Shadow {
-        warnings.push("spec.mode: Shadow is not recorded yet: the filter is loaded and configured, but sees no request; use Enforce to run it".to_owned());
-    }
-    if object.spec.vm.isolation == api::Isolation::Request {
-        warnings.push("spec.vm.isolation: Request is not there yet: the filter has a VM of its own on each worker, as with Dedicated, and requests share it".to_owned());
-    }
     warnings
 }

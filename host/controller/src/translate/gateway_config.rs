@@ -7,7 +7,7 @@ use super::filters;
 use super::grants::Referrer;
 use super::options::Options;
 use super::problem::Problem;
-use crate::api::tidegate::{FilterRef, GatewayConfig, LimitsSpec};
+use crate::api::tidegate::{FilterRef, GatewayConfig};
 use crate::api::{Key, Kind};
 use crate::resources::Resources;
 use crate::status::Condition;
@@ -44,7 +44,13 @@ pub(super) fn referrer(config: &GatewayConfig) -> Referrer<'_> {
 }
 
 /// Writes the statuses of all GatewayConfigs; `of_ingress_classes` are those of our IngressClasses.
-pub(super) fn report(context: &mut Context<'_>, of_ingress_classes: &BTreeSet<Key>) {
+///
+/// `overruled` are those whose settings do not hold somewhere, and why.
+pub(super) fn report(
+    context: &mut Context<'_>,
+    of_ingress_classes: &BTreeSet<Key>,
+    overruled: &BTreeSet<(Key, String)>,
+) {
     let of_gateway_classes = of_gateway_classes(context.resources, context.options);
     let mut used = of_ingress_classes.clone();
     used.extend(of_gateway_classes.values().map(|config| config.key()));
@@ -72,6 +78,9 @@ pub(super) fn report(context: &mut Context<'_>, of_ingress_classes: &BTreeSet<Ke
         status.set(resolved);
         if !used.contains(&config.key()) {
             status.warn("no GatewayClass or IngressClass of this controller refers to it, so it has no effect");
+        }
+        for (_, why) in overruled.iter().filter(|(key, _)| *key == config.key()) {
+            status.warn(why);
         }
         for field in not_applied(config) {
             status.warn(format!("{field} is not applied yet and has no effect"));
@@ -102,17 +111,10 @@ fn check(
 /// Fields that ask for what the gateway cannot do yet.
 fn not_applied(config: &GatewayConfig) -> Vec<&'static str> {
     let spec = &config.spec;
-    let asked = [
-        ("spec.limits", spec.limits != LimitsSpec::default()),
-        (
-            "spec.trustedHops (use --trusted-hops)",
-            spec.trusted_hops != 0,
-        ),
-        (
-            "spec.ingressNginxAnnotations",
-            spec.ingress_nginx_annotations,
-        ),
-    ];
+    let asked = [(
+        "spec.ingressNginxAnnotations",
+        spec.ingress_nginx_annotations,
+    )];
     asked
         .into_iter()
         .filter(|(_, asked)| *asked)

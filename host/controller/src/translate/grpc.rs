@@ -31,7 +31,7 @@ pub(super) fn plan(rule: &GrpcRouteRule) -> RulePlan<'_> {
         backends: &rule.backend_refs,
         timeouts: Timeouts::default(),
         retry: None,
-        session_persistence: rule.session_persistence.is_some(),
+        session: rule.session_persistence.as_ref(),
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn plan(rule: &HttpRouteRule) -> RulePlan<'_> {
         backends: &rule.backend_refs,
         timeouts: rule.timeouts,
         retry: rule.retry.as_ref(),
-        session_persistence: rule.session_persistence.is_some(),
+        session: rule.session_persistence.as_ref(),
     }
 }
 

@@ -26,6 +26,7 @@ use super::chains;
 use super::context::{Context, by_age};
 use super::ingress_class::{IngressClasses, OwnClass};
 use super::problem::Problem;
+use super::settings::Asked;
 use super::sites::Ports;
 use super::tables::Site;
 use crate::api::Key;
@@ -53,6 +54,8 @@ struct Entry<'a> {
     /// Why nothing of it is served.
     unusable: Option<Problem>,
     plans: Vec<Plan>,
+    /// What its class asks of listeners.
+    asked: Option<Asked>,
     /// Parts that are left out.
     refused: Vec<Problem>,
     /// References that lead nowhere.
@@ -114,6 +117,7 @@ fn entry<'a>(
         rank,
         unusable: None,
         plans: Vec::new(),
+        asked: None,
         refused: Vec::new(),
         unresolved: Vec::new(),
         warnings: Vec::from_iter(odd),
@@ -129,6 +133,7 @@ fn entry<'a>(
             return entry;
         }
     };
+    entry.asked = config.and_then(Asked::of);
     annotations::warn_about_others(&mut entry);
     let own: Vec<Filter> = annotations::filters(context, &mut entry);
     let surroundings = chains::around_ingress(context, config, &object.key());

@@ -28,14 +28,15 @@ pub(super) struct IngressClasses<'a> {
     /// With the controllers they belong to.
     foreign: BTreeMap<&'a str, &'a str>,
     default: Option<&'a str>,
-    standalone: bool,
+    /// Whether an absent class with our name is taken for ours.
+    assumed: bool,
 }
 
 impl<'a> IngressClasses<'a> {
     /// Reads the classes and writes their statuses.
     pub(super) fn read(context: &mut Context<'a>) -> Self {
         let mut classes = Self {
-            standalone: context.options.standalone,
+            assumed: context.options.assumes_class(),
             ..Self::default()
         };
         let mut defaults = Vec::new();
@@ -124,7 +125,7 @@ impl<'a> IngressClasses<'a> {
             ));
         }
         // The annotation names a controller rather than an object, and is older than IngressClasses.
-        if name == DEFAULT_CLASS && (self.standalone || by_annotation) {
+        if name == DEFAULT_CLASS && (self.assumed || by_annotation) {
             return Ok(OwnClass { config: Ok(None) });
         }
         Err(format!(

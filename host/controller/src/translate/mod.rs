@@ -43,15 +43,21 @@ mod report;
 mod route_kinds;
 mod routes;
 mod rules;
+mod sessions;
+mod settings;
 mod sites;
 mod slots;
 mod streams;
 mod tables;
 
-use tidegate_model::{FilterVerdicts, Snapshot};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tidegate_model::{FilterSpec, FilterVerdicts, Snapshot};
 
 pub use options::Options;
 
+use crate::api::Key;
 use crate::resources::Resources;
 use crate::status::Statuses;
 use classes::Classes;
@@ -67,6 +73,11 @@ pub struct Translation {
     pub statuses: Statuses,
     /// What concerns no object.
     pub warnings: Vec<String>,
+    /// The Secrets that permitted references of our objects name, whether or not they are there: in a cluster these are
+    /// read, and no others.
+    pub secrets: BTreeSet<Key>,
+    /// The Filters that nothing uses: they are in no snapshot, and who checks manifests loads them all the same.
+    pub unused: Vec<Arc<FilterSpec>>,
 }
 
 /// Translates all objects.
@@ -87,9 +98,11 @@ pub fn translate(
     report::write(&mut context, &gateways);
     backend_tls::report(&mut context, &attached.uses, &ingresses.uses);
     filter_policy::report(&mut context, &classes, &ingresses);
-    gateway_config::report(&mut context, &ingresses.configs);
+    let overruled = settings::overruled(&sites);
+    gateway_config::report(&mut context, &ingresses.configs, &overruled);
     filters::report(&mut context);
     reading::report(&mut context);
+    let unused = filters::unused(&mut context);
     Translation {
         snapshot: Snapshot {
             generation: 0,
@@ -99,5 +112,7 @@ pub fn translate(
         },
         statuses: context.statuses,
         warnings: context.warnings,
+        secrets: context.wanted_secrets.into_inner(),
+        unused,
     }
 }

@@ -21,6 +21,9 @@ pub struct Options {
     pub https_port: u16,
     /// Whether there is no cluster: any address may be an endpoint, and a Gateway needs no published address.
     pub standalone: bool,
+    /// Whether a class named `tidegate` is taken for ours where there is none, because classes may not be read (a cluster
+    /// where the process has rights in some namespaces only). Without a cluster it always is.
+    pub assume_class: bool,
     /// Whether ExternalName Services may be backends in a cluster.
     pub allow_external_name: bool,
     /// Where Gateways without addresses of their own are reached.
@@ -44,6 +47,7 @@ impl Default for Options {
             http_port: 8080,
             https_port: 8443,
             standalone: true,
+            assume_class: false,
             allow_external_name: false,
             addresses: Vec::new(),
             assigned: BTreeMap::new(),
@@ -58,6 +62,11 @@ impl Options {
     /// The port that is bound for a listener's port.
     pub fn bound_port(&self, port: u16) -> u16 {
         self.port_map.get(&port).copied().unwrap_or(port)
+    }
+
+    /// Whether a class named `tidegate` that is absent is taken for ours.
+    pub fn assumes_class(&self) -> bool {
+        self.standalone || self.assume_class
     }
 
     /// Whether ExternalName Services may be backends.

@@ -199,15 +199,6 @@ fn attach_one(
     }
     let built = first.expect("rules are built once at least, for no certificate");
     report(context, gateways, facts, &parents, built);
-    for plan in &route.plans {
-        if plan.session_persistence {
-            let message = "sessionPersistence is not supported yet: requests of a client may go to any endpoint";
-            context
-                .statuses
-                .entry(facts.kind, facts.meta, facts.source)
-                .warn(message);
-        }
-    }
 }
 
 /// The rules, once for each certificate that the Gateways of the route present to backends.

@@ -13,6 +13,7 @@ use super::grants::Referrer;
 use super::native::{self, Place};
 use super::problem::Problem;
 use super::routes::RouteFacts;
+use super::sessions;
 use crate::api::filter::RouteFilter;
 use crate::api::reference::BackendRef;
 use crate::api::{Kind, http as api};
@@ -35,8 +36,8 @@ pub(super) struct RulePlan<'a> {
     pub(super) timeouts: api::Timeouts,
     /// `retry`
     pub(super) retry: Option<&'a api::Retry>,
-    /// Whether `sessionPersistence` is asked for.
-    pub(super) session_persistence: bool,
+    /// `sessionPersistence`
+    pub(super) session: Option<&'a api::SessionPersistence>,
 }
 
 /// The rules of a route.
@@ -174,6 +175,7 @@ fn refusal(scope: &Scope<'_>, plan: &RulePlan<'_>, problem: &Problem) -> Option<
         backends: Vec::new(),
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
         access_log: true,
     };
     Some(BuiltRule {
@@ -204,12 +206,15 @@ fn rule(
     let place = Place::rule(scope.index);
     let filters = chain(context, scope, plan.filters, &place, unresolved)?;
     let backends = backends(context, scope, plan.backends, unresolved)?;
+    let origin = origin(scope, plan);
+    let session = plan.session.map(|written| sessions::read(written, &origin));
     let rule = Rule {
-        origin: origin(scope, plan),
+        origin,
         filters,
         backends,
         timeouts,
         retry: plan.retry.map(retry),
+        session: session.transpose()?,
         access_log: true,
     };
     Ok(BuiltRule {

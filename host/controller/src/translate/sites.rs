@@ -9,6 +9,7 @@ use super::context::Context;
 use super::gateways::Gateways;
 use super::problem::Problem;
 use super::routes::Placements;
+use super::settings::Asked;
 use super::tables::Site;
 
 /// Addresses that are taken, with what is spoken there.
@@ -67,6 +68,8 @@ pub(super) fn all(
             continue;
         }
         let routes = placements.remove(&index).unwrap_or_default();
+        let config = context.chains.config(&gateway.object.key());
+        let asked: Vec<Asked> = config.and_then(Asked::of).into_iter().collect();
         for bind in gateways.binds(context, entry) {
             sites.push(Site {
                 owner: gateway.object.key().to_string().into(),
@@ -77,6 +80,7 @@ pub(super) fn all(
                 hostname: entry.hostname.clone(),
                 filters: entry.filters.clone(),
                 tls: entry.tls.clone(),
+                asked: asked.clone(),
                 routes: routes.clone(),
             });
         }

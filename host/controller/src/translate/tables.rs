@@ -18,6 +18,7 @@ use tidegate_model::{
 };
 
 use super::routes::Placed;
+use super::settings::{self, Asked};
 
 /// A listener at one bound address, as the tables see it.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub(super) struct Site {
     pub(super) filters: Vec<Filter>,
     /// Certificates, for TLS.
     pub(super) tls: Option<Arc<ListenerTls>>,
+    /// Settings that its class asks for; Ingresses may be of several classes, the oldest first.
+    pub(super) asked: Vec<Asked>,
     /// What routes put on it.
     pub(super) routes: Vec<Placed>,
 }
@@ -58,6 +61,7 @@ pub(super) fn build(sites: &[Site]) -> Vec<Arc<Listener>> {
                 bind,
                 port,
                 protocol,
+                settings: settings::of_address(&sites),
                 hosts: hosts(&sites),
             })
         })

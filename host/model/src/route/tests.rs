@@ -11,6 +11,7 @@ fn rule() -> Arc<Rule> {
         backends: Vec::new(),
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
         access_log: true,
     })
 }

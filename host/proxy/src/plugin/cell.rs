@@ -1,73 +1,292 @@
 //! A VM on its worker, and the streams that wait for it.
+//!
+//! ```text
+//!   ordinary    enter: a plain call on the worker
+//!   aside       turn ─► run: the VM moves to a side thread and comes back; who needs it meanwhile waits for its turn
+//! ```
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use tidegate_model::FailureCause;
-use tidegate_wasm::{ContextId, Effect, Failure, RootId, Vm, VmId};
+use tidegate_wasm::{ContextId, Effect, Failure, RootId, Snapshot, Vm};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
-use super::filters::WorkerFilter;
+use super::filter::WorkerFilter;
 use super::slot::{Event, Slot};
 use super::{Plugin, cause};
+use crate::budget::Budget;
+use crate::grpc;
+use crate::side::{SideThreads, Work};
+use crate::wake::Residence;
 use crate::worker::Worker;
+
+/// Streams that may wait for one VM beside the workers; further ones fail by the filter's policy.
+const MOST_WAITING: usize = 1024;
 
 /// A VM and the streams that wait for it.
 pub(crate) struct VmCell {
     pub(super) worker: Weak<Worker>,
-    pub(super) id: VmId,
-    pub(super) vm: RefCell<Vm>,
+    /// `None` while a side thread has it.
+    vm: RefCell<Option<Box<Vm>>>,
+    /// Where its calls run, if that is not the worker.
+    aside: Option<Aside>,
     pub(super) slots: RefCell<HashMap<ContextId, Rc<Slot>>>,
     pub(super) roots: RefCell<HashMap<RootId, Root>>,
-    pub(super) dead: Cell<Option<FailureCause>>,
+    dead: Cell<Option<FailureCause>>,
+    pub(crate) grpc: grpc::Calls,
+    /// For what calls hold on this side.
+    pub(crate) budget: Rc<Budget>,
+    kind: Kind,
 }
+
+/// How long a VM is there.
+pub(super) enum Kind {
+    /// For as long as a filter needs it; others may call it.
+    Resident { _residence: Residence },
+    /// For one stream; then the snapshot, if it came from one, has it back.
+    Instance(Option<Snapshot>),
+}
+
+/// What it takes to call a VM on a side thread.
+struct Aside {
+    threads: Arc<SideThreads>,
+    turn: Arc<Semaphore>,
+    waiting: Cell<usize>,
+}
+
+/// The VM is on its worker, and nobody else calls it while this is held.
+pub(crate) struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// The VM fell before the caller's turn came.
+pub(crate) struct Fallen;
 
 /// Whose root context it is, and its tick.
 pub(super) type Root = (Weak<WorkerFilter>, Option<AbortHandle>);
 
+/// What a call has left behind.
+struct After {
+    effects: Vec<Effect>,
+    dead: bool,
+    cpu: Duration,
+}
+
 // === impl VmCell ===
 
 impl VmCell {
-    /// Calls into the VM, then carries out what it asked for. A failure takes the VM and all its streams along.
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        vm: impl Into<Box<Vm>>,
+        aside: bool,
+        kind: Kind,
+    ) -> Rc<Self> {
+        let vm = vm.into();
+        Rc::new(Self {
+            worker: Rc::downgrade(worker),
+            vm: RefCell::new(Some(vm)),
+            aside: aside.then(|| Aside {
+                threads: worker.side.clone(),
+                turn: Arc::new(Semaphore::new(1)),
+                waiting: Cell::new(0),
+            }),
+            slots: RefCell::default(),
+            roots: RefCell::default(),
+            dead: Cell::new(None),
+            grpc: grpc::Calls::default(),
+            budget: Rc::default(),
+            kind,
+        })
+    }
+
+    /// Calls into an ordinary VM, then carries out what it asked for. A failure takes the VM and all its streams along.
     pub(crate) fn enter<T>(
         self: &Rc<Self>,
         plugin: &Arc<Plugin>,
         call: impl FnOnce(&mut Vm) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut vm = self.vm.borrow_mut();
-        let result = call(&mut vm);
-        plugin
-            .stats
-            .calls
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let effects: Vec<Effect> = vm.effects().collect();
-        let dead = vm.is_dead();
-        drop(vm);
-        for effect in effects {
-            self.dispatch(effect);
+        self.enter_then(plugin, call, |_| ())
+    }
+
+    /// As [`enter`](Self::enter); `then` comes before anything that the call asked for.
+    pub(super) fn enter_then<T>(
+        self: &Rc<Self>,
+        plugin: &Arc<Plugin>,
+        call: impl FnOnce(&mut Vm) -> Result<T, Failure>,
+        then: impl FnOnce(&T),
+    ) -> Result<T, Failure> {
+        let (result, after) = match self.vm.borrow_mut().as_deref_mut() {
+            Some(vm) => through(vm, call),
+            None => return Err(lost()),
+        };
+        if let Ok(value) = &result {
+            then(value);
         }
-        if let Err(failure) = &result
-            && dead
-            && self.dead.get().is_none()
-        {
-            plugin.failed(failure);
-            self.fall(cause(failure));
-        }
+        self.settle(plugin, after, result.as_ref().err());
         result
     }
 
-    /// Runs `look` on the VM without entering the guest.
-    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Vm) -> T) -> T {
-        look(&mut self.vm.borrow_mut())
+    /// Waits until the VM is on its worker and it is the caller's turn. Ordinary VMs always are.
+    pub(crate) async fn turn(&self) -> Result<Turn, Fallen> {
+        let permit = match &self.aside {
+            None => None,
+            Some(aside) => {
+                let _waiting = Waiting::begin(&aside.waiting);
+                // Never closed.
+                aside.turn.clone().acquire_owned().await.ok()
+            }
+        };
+        if self.is_dead() {
+            return Err(Fallen);
+        }
+        Ok(Turn { _permit: permit })
+    }
+
+    /// Calls into the VM wherever its calls run. Whoever waits here may stop waiting: the VM comes back all the same.
+    pub(crate) async fn run<T: Send + 'static>(
+        self: &Rc<Self>,
+        turn: Turn,
+        plugin: &Arc<Plugin>,
+        call: impl FnOnce(&mut Vm) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let Some(aside) = &self.aside else {
+            return self.enter(plugin, call);
+        };
+        let Some(mut vm) = self.vm.borrow_mut().take() else {
+            return Err(lost());
+        };
+        let (give, back) = tokio::sync::oneshot::channel();
+        let job = move || {
+            let (result, after) = through(&mut vm, call);
+            // Without the worker there is nobody to give it to.
+            drop(give.send((vm, result, after)));
+        };
+        aside
+            .threads
+            .submit(Work::Call, &plugin.spec.id.namespace, job);
+        let (cell, plugin) = (self.clone(), plugin.clone());
+        let returned = tokio::task::spawn_local(async move {
+            let result = match back.await {
+                Ok((vm, result, after)) => {
+                    cell.vm.replace(Some(vm));
+                    cell.settle(&plugin, after, result.as_ref().err());
+                    result
+                }
+                Err(_) => {
+                    plugin.failed(&lost());
+                    cell.fall(FailureCause::Trap);
+                    Err(lost())
+                }
+            };
+            drop(turn);
+            result
+        });
+        returned.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// [`turn`](Self::turn) and [`run`](Self::run) in one.
+    pub(crate) async fn call<T: Send + 'static>(
+        self: &Rc<Self>,
+        plugin: &Arc<Plugin>,
+        call: impl FnOnce(&mut Vm) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        match self.turn().await {
+            Ok(turn) => self.run(turn, plugin, call).await,
+            Err(Fallen) => Err(lost()),
+        }
+    }
+
+    /// Runs `look` on the VM without entering the guest; `None` while it is away.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Vm) -> T) -> Option<T> {
+        self.vm.try_borrow_mut().ok()?.as_deref_mut().map(look)
+    }
+
+    /// Whether its calls run on side threads.
+    #[inline]
+    pub(crate) fn is_aside(&self) -> bool {
+        self.aside.is_some()
+    }
+
+    /// Whether a side thread has it.
+    #[inline]
+    pub(crate) fn is_away(&self) -> bool {
+        self.aside.is_some() && self.vm.borrow().is_none()
+    }
+
+    /// Calls that wait or run.
+    pub(super) fn load(&self) -> usize {
+        self.aside
+            .as_ref()
+            .map_or(0, |aside| aside.waiting.get() + usize::from(self.is_away()))
+    }
+
+    /// Whether too many wait for it.
+    pub(crate) fn is_overrun(&self) -> Option<Failure> {
+        let limit = MOST_WAITING;
+        (self.load() > limit).then_some(Failure::Contexts { limit })
+    }
+
+    pub(super) fn is_instance(&self) -> bool {
+        matches!(self.kind, Kind::Instance(_))
     }
 
     pub(crate) fn is_dead(&self) -> bool {
         self.dead.get().is_some()
     }
 
-    pub(super) fn fall(&self, cause: FailureCause) {
+    /// What it died of.
+    pub(crate) fn fell_of(&self) -> Option<FailureCause> {
+        self.dead.get()
+    }
+
+    /// Whether nothing but requests makes it do anything, and there are none.
+    pub(super) fn is_idle(&self) -> bool {
+        let quiet = self.slots.borrow().is_empty()
+            && self.load() == 0
+            && self.roots.borrow().values().all(|(_, tick)| tick.is_none());
+        quiet && self.with(|vm| !vm.is_awaited()).unwrap_or(false)
+    }
+
+    /// Carries out what a VM that was born elsewhere asked for in its configuration.
+    pub(super) fn arrive(
+        self: &Rc<Self>,
+        filter: &Rc<WorkerFilter>,
+        plugin: &Arc<Plugin>,
+        root: RootId,
+    ) {
+        self.settle_root(filter, root);
+        let Some(after) = self.with(|vm| After::of(vm, Duration::ZERO)) else {
+            return;
+        };
+        self.settle(plugin, after, None);
+    }
+
+    fn settle(self: &Rc<Self>, plugin: &Arc<Plugin>, after: After, failure: Option<&Failure>) {
+        let stats = &plugin.stats;
+        stats.calls.fetch_add(1, Relaxed);
+        if !after.cpu.is_zero() {
+            let nanoseconds = u64::try_from(after.cpu.as_nanos()).unwrap_or(u64::MAX);
+            stats.cpu_nanoseconds.fetch_add(nanoseconds, Relaxed);
+        }
+        for effect in after.effects {
+            self.dispatch(effect);
+        }
+        if let Some(failure) = failure
+            && after.dead
+            && !self.is_dead()
+        {
+            plugin.failed(failure);
+            self.fall(cause(failure));
+        }
+    }
+
+    fn fall(&self, cause: FailureCause) {
         self.dead.set(Some(cause));
         for (_, tick) in self.roots.borrow_mut().drain().map(|(_, root)| root) {
             tick.inspect(AbortHandle::abort);
@@ -75,10 +294,63 @@ impl VmCell {
         for (_, slot) in self.slots.borrow_mut().drain() {
             slot.push(Event::Dead(cause));
         }
+        self.grpc.clear();
     }
 
     /// Ends a stream context: on_log, on_done and on_delete were or are called by the stream.
     pub(crate) fn forget(&self, id: ContextId) {
         self.slots.borrow_mut().remove(&id);
+    }
+}
+
+impl Drop for VmCell {
+    fn drop(&mut self) {
+        if let Kind::Instance(Some(snapshot)) = &self.kind
+            && let Some(vm) = self.vm.get_mut().take()
+        {
+            snapshot.recycle(*vm);
+        }
+    }
+}
+
+/// Counts a caller as long as it waits.
+struct Waiting<'a>(&'a Cell<usize>);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+fn through<T>(
+    vm: &mut Vm,
+    call: impl FnOnce(&mut Vm) -> Result<T, Failure>,
+) -> (Result<T, Failure>, After) {
+    let before = vm.cpu();
+    let result = call(vm);
+    (result, After::of(vm, before))
+}
+
+impl After {
+    fn of(vm: &mut Vm, before: Duration) -> Self {
+        Self {
+            effects: vm.effects().collect(),
+            dead: vm.is_dead(),
+            cpu: vm.cpu().saturating_sub(before),
+        }
+    }
+}
+
+/// The VM is gone without a failure of its own: it fell with another stream, or with a side thread.
+fn lost() -> Failure {
+    Failure::Trap {
+        message: "its VM fell with another request".into(),
     }
 }

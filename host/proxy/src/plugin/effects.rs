@@ -1,16 +1,19 @@
 //! What a VM asks of the data plane: answers to streams, calls to clusters, ticks, queues.
 
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_wasm::{ContextId, Effect, Failure, RootId, Vm};
 
+use super::Plugin;
 use super::cell::VmCell;
+use super::filter::WorkerFilter;
 use super::slot::Event;
 use crate::callout;
-
-/// Status 12 of gRPC.
-const GRPC_UNIMPLEMENTED: u32 = 12;
+use crate::grpc;
+use crate::wake::Wake;
+use crate::worker::Worker;
 
 impl VmCell {
     pub(super) fn dispatch(self: &Rc<Self>, effect: Effect) {
@@ -37,29 +40,19 @@ impl VmCell {
                 };
                 self.call_out(root, token, call);
             }
-            Effect::GrpcCall { target, .. } | Effect::GrpcStream { target } => {
-                let (root, token) = (target.root, target.token);
-                self.later(root, move |vm| {
-                    vm.on_grpc_close(
-                        token,
-                        GRPC_UNIMPLEMENTED,
-                        "this host makes no gRPC calls yet".to_owned(),
-                    )
-                });
-            }
+            Effect::GrpcCall { .. }
+            | Effect::GrpcStream { .. }
+            | Effect::GrpcSend { .. }
+            | Effect::GrpcCancel { .. }
+            | Effect::GrpcClose { .. } => grpc::perform(self, effect),
             Effect::QueueReady { token, vm, root } => {
-                let worker = self.worker.upgrade();
-                let consumer = worker.and_then(|worker| worker.filters.vm_by_id(self, vm));
-                if let Some(consumer) = consumer {
-                    consumer.later(root, move |vm| vm.on_queue_ready(root, token));
+                if let Some(worker) = self.worker.upgrade() {
+                    worker.post.wake(Wake { vm, root, token });
                 }
             }
-            // What belongs to a call that was answered above is over; routes are chosen once; a root that is done is gone.
-            Effect::GrpcSend { .. }
-            | Effect::GrpcCancel { .. }
-            | Effect::GrpcClose { .. }
-            | Effect::ClearRouteCache { .. }
-            | Effect::RootDone { .. } => {}
+            Effect::RootDone { root } => self.grpc.end_root(root),
+            // Routes are chosen once.
+            Effect::ClearRouteCache { .. } => {}
         }
     }
 
@@ -69,50 +62,41 @@ impl VmCell {
         }
     }
 
-    /// Enters a root context after the call that is running now has returned.
-    pub(super) fn later(
-        self: &Rc<Self>,
+    /// Enters a root context with an answer that it waits for; false when nobody is there any more to hear it.
+    pub(crate) async fn answer(
+        cell: &Weak<Self>,
         root: RootId,
-        call: impl FnOnce(&mut Vm) -> Result<(), Failure> + 'static,
-    ) {
-        let cell = Rc::downgrade(self);
-        tokio::task::spawn_local(async move {
-            let Some(cell) = cell.upgrade().filter(|cell| !cell.is_dead()) else {
-                return;
-            };
-            let filter = cell
-                .roots
-                .borrow()
-                .get(&root)
-                .and_then(|(filter, _)| filter.upgrade());
-            if let Some(plugin) = filter.as_ref().and_then(|filter| filter.plugin().cloned()) {
-                // A failure has been told to all streams of the VM.
-                let _ = cell.enter(&plugin, call);
-            }
-        });
+        call: impl FnOnce(&mut Vm) -> Result<(), Failure> + Send + 'static,
+    ) -> bool {
+        let Some(cell) = cell.upgrade().filter(|cell| !cell.is_dead()) else {
+            return false;
+        };
+        let Some((_filter, plugin, _)) = cell.home(root) else {
+            return false;
+        };
+        // A failure has been told to all streams of the VM.
+        cell.call(&plugin, call).await.is_ok()
     }
 
-    pub(super) fn call_out(self: &Rc<Self>, root: RootId, token: u32, call: callout::Call) {
-        let filter = self
-            .roots
-            .borrow()
-            .get(&root)
-            .and_then(|(filter, _)| filter.upgrade());
-        let (Some(filter), Some(worker)) = (filter, self.worker.upgrade()) else {
+    /// What a root context belongs to, while it is alive.
+    pub(crate) fn home(&self, root: RootId) -> Option<(Rc<WorkerFilter>, Arc<Plugin>, Rc<Worker>)> {
+        let filter = self.roots.borrow().get(&root)?.0.upgrade()?;
+        let plugin = filter.plugin()?.clone();
+        Some((filter, plugin, self.worker.upgrade()?))
+    }
+
+    fn call_out(self: &Rc<Self>, root: RootId, token: u32, call: callout::Call) {
+        let Some((filter, plugin, worker)) = self.home(root) else {
             return;
         };
-        let Some(plugin) = filter.plugin().cloned() else {
-            return;
-        };
-        let cell = Rc::downgrade(self);
+        let (cell, budget) = (Rc::downgrade(self), self.budget.clone());
         tokio::task::spawn_local(async move {
-            let response = callout::perform(&worker, &plugin.spec, call).await;
-            if let Some(cell) = cell.upgrade()
-                && !cell.is_dead()
-            {
-                // A failure here has been told to all streams of the VM.
-                let _ = cell.enter(&plugin, |vm| vm.on_http_call_response(token, response));
-            }
+            let answer = callout::perform(&worker, &plugin.spec, &budget, call).await;
+            Self::answer(&cell, root, move |vm| match answer {
+                Ok(response) => vm.on_http_call_response(token, response),
+                Err(callout::Broken) => vm.on_http_call_failed(token),
+            })
+            .await;
             drop(filter);
         });
     }
@@ -141,7 +125,7 @@ impl VmCell {
                 else {
                     return;
                 };
-                let _ = cell.enter(&plugin, |vm| vm.on_tick(root));
+                let _ = cell.call(&plugin, move |vm| vm.on_tick(root)).await;
             }
         });
         *running = Some(task.abort_handle());

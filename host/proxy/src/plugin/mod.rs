@@ -4,18 +4,25 @@
 //!   Plugin (compiled, shared by all workers) ── WorkerFilter (root context) ── VmCell (VM) ── Slot (stream context)
 //! ```
 
+mod breaker;
 mod cell;
 mod effects;
+mod filter;
 mod filters;
+mod place;
 mod slot;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tidegate_model::{FailureCause, FilterId, FilterSpec, Isolation};
-use tidegate_wasm::{Cause, Failure, Module, PluginConfig, Shared, VmConfig};
+use tidegate_model::{FailureCause, FilterId, FilterMode, FilterSpec, Isolation};
+use tidegate_wasm::{Cause, Failure, Module, PluginConfig, Shared, Snapshot, VmConfig};
+use tokio::time::Instant;
 
-pub(crate) use cell::VmCell;
-pub(crate) use filters::{Filters, StreamContext, WorkerFilter};
+pub use breaker::Breaker;
+pub(crate) use cell::{Fallen, VmCell};
+pub(crate) use filter::{StreamContext, WorkerFilter};
+pub(crate) use filters::Filters;
 pub(crate) use slot::{Event, Signal};
 
 /// A filter that was fetched, verified and compiled.
@@ -34,7 +41,18 @@ pub struct Plugin {
     pub shared: Arc<Shared>,
     /// What `/filters` says of it.
     pub stats: Arc<PluginStats>,
+    /// CPU time that its start and configuration took when it was loaded.
+    pub start_cpu: Duration,
+    /// Whether it runs before the first request: it has a tick, a queue or a call.
+    pub resident: bool,
+    /// With `isolation: Request`, what the VM of each request begins from, if there can be one.
+    pub snapshot: Option<Snapshot>,
+    /// Whether this version has to run beside the workers for what it has done; see [`PluginStats::new_version`].
+    pub breaker: Arc<Breaker>,
 }
+
+/// Calls that may take longer than this do not run on workers.
+const LONG_CALL: Duration = Duration::from_millis(20);
 
 /// Counters of a filter over all workers.
 #[derive(Debug, Default)]
@@ -57,9 +75,29 @@ pub struct PluginStats {
     pub deadlines: std::sync::atomic::AtomicU64,
     /// Streams that fell with the VM of another stream.
     pub collateral: std::sync::atomic::AtomicU64,
+    /// Exchanges that it has followed in shadow mode, by what it would have done: see [`SHADOW_KINDS`](crate::SHADOW_KINDS).
+    pub shadow: [std::sync::atomic::AtomicU64; 5],
     /// The last failure.
-    pub last_error: std::sync::Mutex<Option<String>>,
+    pub last_error: Mutex<Option<String>>,
+    /// Of the version that was published last.
+    breaker: Mutex<Arc<Breaker>>,
 }
+
+impl PluginStats {
+    /// What a new version of the filter is judged by: it begins with a clean record.
+    pub fn new_version(&self) -> Arc<Breaker> {
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        *breaker = Arc::default();
+        breaker.clone()
+    }
+
+    /// Whether its calls run beside the workers because of repeated deadlines or traps.
+    pub fn is_quarantined(&self) -> bool {
+        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        breaker.is_open()
+    }
+}
+
 /// Which VM: see "Key" in the life of a VM.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct VmKey {
@@ -84,6 +122,18 @@ impl Plugin {
         }
     }
 
+    /// Whether its calls run on side threads: they may be long, or it is quarantined. A shadow never holds a worker up.
+    fn is_aside(&self) -> bool {
+        self.spec.limits.call_timeout > LONG_CALL
+            || self.spec.mode == FilterMode::Shadow
+            || self.breaker.is_open()
+    }
+
+    /// Whether its start and configuration would hold a worker up for longer than a call may.
+    fn is_slow_to_start(&self) -> bool {
+        self.start_cpu > self.spec.limits.call_timeout / 2
+    }
+
     fn failed(&self, failure: &Failure) {
         use std::sync::atomic::Ordering::Relaxed;
         match failure.cause() {
@@ -91,12 +141,12 @@ impl Plugin {
             Cause::Deadline => self.stats.deadlines.fetch_add(1, Relaxed),
             _ => 0,
         };
+        if self.breaker.failed(cause(failure), Instant::now()) {
+            tracing::warn!(filter = %self.spec.id, "quarantined: it fails too often, and runs beside the workers until it was clean for ten minutes");
+        }
         tracing::warn!(filter = %self.spec.id, cause = cause(failure).as_str(), error = %failure, "filter failed");
-        let mut last = self
-            .stats
-            .last_error
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last = self.stats.last_error.lock();
+        let mut last = last.unwrap_or_else(PoisonError::into_inner);
         *last = Some(failure.to_string());
     }
 }

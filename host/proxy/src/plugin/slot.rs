@@ -36,6 +36,13 @@ pub(crate) enum Event {
 // === impl Slot ===
 
 impl Slot {
+    pub(super) fn new(signal: &Rc<Signal>) -> Self {
+        Self {
+            events: RefCell::default(),
+            signal: signal.clone(),
+        }
+    }
+
     pub(super) fn push(&self, event: Event) {
         self.events.borrow_mut().push_back(event);
         self.signal.raise();
@@ -48,6 +55,14 @@ impl Slot {
             |event: &Event| !matches!(event, Event::Resume(other) if *other != direction);
         let at = events.iter().position(concerns)?;
         events.remove(at)
+    }
+
+    /// Whether [`take`](Self::take) would find something.
+    pub(crate) fn has(&self, direction: Direction) -> bool {
+        self.events
+            .borrow()
+            .iter()
+            .any(|event| !matches!(event, Event::Resume(other) if *other != direction))
     }
 
     /// Whether something is said that concerns a stream even where it is not paused.

@@ -2,14 +2,21 @@
 
 use std::rc::Rc;
 
-use tidegate_model::LoadBalancer;
+use tidegate_model::{Endpoint, LoadBalancer};
 
 use super::{Cluster, Host};
 
 impl Cluster {
-    /// An endpoint for a try; one that was not `tried` yet where there is one. `None` without endpoints.
-    pub(crate) fn pick(&self, tried: &[Rc<Host>]) -> Option<Rc<Host>> {
+    /// An endpoint for a try: the `wanted` one if it is fit and not `tried` yet, else another that was not where there is one.
+    /// `None` without endpoints.
+    pub(crate) fn pick(&self, tried: &[Rc<Host>], wanted: Option<&Endpoint>) -> Option<Rc<Host>> {
         let hosts = self.hosts.borrow();
+        if let Some(wanted) = wanted.filter(|_| tried.is_empty()) {
+            let bound = hosts.iter().find(|host| host.endpoint == *wanted);
+            if let Some(bound) = bound.filter(|host| !host.is_ejected()) {
+                return Some(bound.clone());
+            }
+        }
         let fresh = |host: &&Rc<Host>| !tried.iter().any(|other| Rc::ptr_eq(other, host));
         // With every endpoint ejected, failing ones are better than none (Envoy's panic threshold).
         let healthy =
@@ -57,7 +64,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use tidegate_model::{Backend, BackendProtocol, Endpoint};
+    use tidegate_model::{Backend, BackendProtocol};
 
     use super::*;
     use crate::config::Limits;
@@ -82,7 +89,13 @@ mod tests {
         let mut seen = BTreeMap::new();
         for _ in 0..picks {
             *seen
-                .entry(cluster.pick(&[]).expect("an endpoint").endpoint.to_string())
+                .entry(
+                    cluster
+                        .pick(&[], None)
+                        .expect("an endpoint")
+                        .endpoint
+                        .to_string(),
+                )
                 .or_default() += 1;
         }
         seen
@@ -95,7 +108,7 @@ mod tests {
             count(&cluster, 9).into_values().collect::<Vec<_>>(),
             [3, 3, 3]
         );
-        let bad = cluster.pick(&[]).expect("an endpoint");
+        let bad = cluster.pick(&[], None).expect("an endpoint");
         for _ in 0..super::super::host::FAILURES {
             bad.failed();
         }
@@ -108,7 +121,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn all_ejected_is_as_good_as_none() {
         let cluster = cluster(&[1, 2], LoadBalancer::RoundRobin);
-        for host in [cluster.pick(&[]), cluster.pick(&[])].into_iter().flatten() {
+        for host in [cluster.pick(&[], None), cluster.pick(&[], None)]
+            .into_iter()
+            .flatten()
+        {
             (0..super::super::host::FAILURES).for_each(|_| host.failed());
         }
         assert_eq!(count(&cluster, 4).len(), 2);
@@ -118,14 +134,16 @@ mod tests {
     async fn a_second_try_goes_elsewhere() {
         let cluster = cluster(&[1, 2], LoadBalancer::RoundRobin);
         for _ in 0..10 {
-            let first = cluster.pick(&[]).expect("an endpoint");
-            let second = cluster.pick(std::slice::from_ref(&first)).expect("another");
+            let first = cluster.pick(&[], None).expect("an endpoint");
+            let second = cluster
+                .pick(std::slice::from_ref(&first), None)
+                .expect("another");
             assert!(!Rc::ptr_eq(&first, &second));
         }
         let only = self::cluster(&[1], LoadBalancer::RoundRobin);
-        let first = only.pick(&[]).expect("the endpoint");
+        let first = only.pick(&[], None).expect("the endpoint");
         assert!(
-            only.pick(std::slice::from_ref(&first)).is_some(),
+            only.pick(std::slice::from_ref(&first), None).is_some(),
             "the only endpoint is tried again"
         );
     }
@@ -133,7 +151,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_less_busy_of_two_is_chosen() {
         let cluster = cluster(&[1, 2], LoadBalancer::LeastRequest);
-        let busy = cluster.pick(&[]).expect("an endpoint");
+        let busy = cluster.pick(&[], None).expect("an endpoint");
         let _held: Vec<_> = (0..5).map(|_| busy.begin()).collect();
         let seen = count(&cluster, 200);
         assert!(seen[&busy.endpoint.to_string()] < 100, "{seen:?}");

@@ -1,6 +1,7 @@
 //! Opening a connection to an endpoint: name look-up, TCP, TLS, HTTP handshake.
 
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::local::LocalExecutor;
 #[derive(Clone)]
 pub(crate) struct Connector {
     protocol: BackendProtocol,
+    local_names: bool,
     tls: Option<Rc<Tls>>,
 }
 
@@ -34,6 +36,10 @@ struct Tls {
 pub(crate) enum ConnectError {
     #[error("name look-up of {0} failed: {1}")]
     Lookup(Arc<str>, io::Error),
+    #[error(
+        "{0} leads to this machine or its link only, which a gateway in a cluster does not connect to"
+    )]
+    LocalName(Arc<str>),
     #[error("connection failed: {0}")]
     Tcp(#[from] io::Error),
     #[error("TLS settings of the backend are unusable: {0}")]
@@ -53,7 +59,7 @@ pub(super) enum Sender {
 }
 
 impl Connector {
-    pub(super) fn new(backend: &Backend) -> Self {
+    pub(super) fn new(backend: &Backend, local_names: bool) -> Self {
         let tls = backend.tls.as_ref().map(|policy| {
             let name = ServerName::try_from(policy.server_name.to_string())
                 .map_err(|error| format!("{}: {error}", policy.server_name));
@@ -66,6 +72,7 @@ impl Connector {
         });
         Self {
             protocol: backend.protocol,
+            local_names,
             tls,
         }
     }
@@ -86,7 +93,7 @@ impl Connector {
         timeout: Duration,
     ) -> Result<Sender, ConnectError> {
         let connecting = async {
-            let stream = tcp(endpoint).await?;
+            let stream = tcp(endpoint, self.local_names).await?;
             match &self.tls {
                 None => self.handshake(stream).await,
                 Some(tls) => {
@@ -148,17 +155,90 @@ fn spawn_quietly(connection: impl Future<Output = hyper::Result<()>> + 'static) 
     });
 }
 
-async fn tcp(endpoint: &Endpoint) -> Result<Gather<TcpStream>, ConnectError> {
+async fn tcp(endpoint: &Endpoint, local_names: bool) -> Result<Gather<TcpStream>, ConnectError> {
     let stream = match endpoint {
         Endpoint::Address(address) => TcpStream::connect(address).await?,
         Endpoint::Name(name, port) => {
             let addresses: Vec<_> = tokio::net::lookup_host((&**name, *port))
                 .await
                 .map_err(|error| ConnectError::Lookup(name.clone(), error))?
+                .filter(|address| local_names || !is_local(address.ip()))
                 .collect();
+            if addresses.is_empty() {
+                return Err(ConnectError::LocalName(name.clone()));
+            }
+            // The addresses that were looked at are those that are connected to: a name may change in between.
             TcpStream::connect(&*addresses).await?
         }
     };
     stream.set_nodelay(true)?;
     Ok(Gather(stream))
+}
+
+/// Addresses of this machine and of its link, where clouds have their metadata services.
+fn is_local(address: IpAddr) -> bool {
+    // The metadata service of AWS over IPv6 is not link-local.
+    const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            v4.is_link_local() || v4.is_loopback() || v4.octets()[0] == 0 || v4.is_multicast()
+        }
+        IpAddr::V6(v6) => {
+            v6.is_unicast_link_local()
+                || v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6 == METADATA
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_names_must_not_lead_to() {
+        for local in [
+            "127.0.0.1",
+            "127.8.8.8",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "224.0.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "::ffff:169.254.169.254",
+            "::ffff:127.0.0.1",
+            "ff02::1",
+            "fd00:ec2::254",
+        ] {
+            assert!(is_local(local.parse().expect("an address")), "{local}");
+        }
+        for other in [
+            "10.0.0.1",
+            "192.168.1.1",
+            "93.184.216.34",
+            "2001:db8::1",
+            "fd00::1",
+        ] {
+            assert!(!is_local(other.parse().expect("an address")), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_of_this_machine_is_refused_where_names_are_checked() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let name = Endpoint::Name("localhost".into(), port);
+        let refused = tcp(&name, false).await.err();
+        assert!(
+            matches!(refused, Some(ConnectError::LocalName(_))),
+            "{refused:?}"
+        );
+        assert!(tcp(&name, true).await.is_ok());
+    }
 }

@@ -25,7 +25,9 @@ pub(crate) struct Host {
     /// HTTP/1 connections without a request, the latest used last.
     pub(super) idle: RefCell<Vec<(http1::SendRequest<Body>, Instant)>>,
     /// HTTP/2 connections, shared by their requests.
-    pub(super) shared: RefCell<Vec<http2::SendRequest<Body>>>,
+    pub(super) shared: RefCell<Vec<Shared>>,
+    /// Of the next HTTP/2 connection.
+    number: Cell<u64>,
     /// Lets one HTTP/2 connection be opened at a time.
     pub(super) opening: tokio::sync::Mutex<()>,
     /// Made when the first filter asks.
@@ -34,6 +36,13 @@ pub(crate) struct Host {
     failures: Cell<u32>,
     ejections: Cell<u32>,
     ejected_until: Cell<Option<Instant>>,
+}
+
+/// An HTTP/2 connection, known by a number.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) number: u64,
+    pub(super) sender: http2::SendRequest<Body>,
 }
 
 /// Counts a request as active while it lives.
@@ -46,6 +55,7 @@ impl Host {
             connector,
             idle: RefCell::default(),
             shared: RefCell::default(),
+            number: Cell::new(0),
             opening: tokio::sync::Mutex::default(),
             attributes: OnceCell::new(),
             active: Cell::new(0),
@@ -117,7 +127,23 @@ impl Host {
             .retain(|(sender, since)| !sender.is_closed() && now - *since < timeout);
         self.shared
             .borrow_mut()
-            .retain(|sender| !sender.is_closed());
+            .retain(|shared| !shared.sender.is_closed());
+    }
+
+    /// Keeps a new HTTP/2 connection for the requests to come.
+    pub(super) fn share(&self, sender: http2::SendRequest<Body>) -> Shared {
+        let number = self.number.get();
+        self.number.set(number + 1);
+        let shared = Shared { number, sender };
+        self.shared.borrow_mut().push(shared.clone());
+        shared
+    }
+
+    /// No further request goes over this connection; those that are on it end.
+    pub(super) fn retire(&self, number: u64) {
+        self.shared
+            .borrow_mut()
+            .retain(|shared| shared.number != number);
     }
 }
 

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_model::Backend;
+use tidegate_model::{Backend, BackendProtocol};
 
 pub(crate) use self::connect::ConnectError;
 pub(crate) use self::host::Host;
@@ -29,8 +29,13 @@ use crate::config::Limits;
 /// The clusters of one worker.
 pub(crate) struct Upstreams {
     clusters: RefCell<HashMap<Arc<str>, Rc<Cluster>>>,
+    /// Backends as they were declared, and as they are spoken to for gRPC.
+    over_http2: RefCell<HashMap<Arc<str>, (Arc<Backend>, Arc<Backend>)>>,
     limits: Limits,
 }
+
+/// Ends the keys of clusters that are spoken to in HTTP/2 though they were not declared so.
+const OVER_HTTP2: &str = "+grpc";
 
 /// The endpoints of one backend.
 pub(crate) struct Cluster {
@@ -40,14 +45,40 @@ pub(crate) struct Cluster {
     connect_timeout: Cell<Duration>,
     default_connect_timeout: Duration,
     idle_timeout: Duration,
+    local_names: bool,
 }
 
 impl Upstreams {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             clusters: RefCell::default(),
+            over_http2: RefCell::default(),
             limits,
         }
+    }
+
+    /// The cluster of this backend for gRPC, which is HTTP/2 always: a declared URL or port has no place to say so.
+    pub(crate) fn http2_cluster(&self, backend: &Arc<Backend>) -> Rc<Cluster> {
+        if backend.protocol == BackendProtocol::Http2 {
+            return self.cluster(backend);
+        }
+        let derive = || {
+            let derived = Backend {
+                key: format!("{}{OVER_HTTP2}", backend.key).into(),
+                protocol: BackendProtocol::Http2,
+                ..Backend::clone(backend)
+            };
+            (backend.clone(), Arc::new(derived))
+        };
+        let derived = {
+            let mut known = self.over_http2.borrow_mut();
+            let entry = known.entry(backend.key.clone()).or_insert_with(derive);
+            if !Arc::ptr_eq(&entry.0, backend) {
+                *entry = derive();
+            }
+            entry.1.clone()
+        };
+        self.cluster(&derived)
     }
 
     /// The cluster of this backend, brought up to date with it.
@@ -62,7 +93,9 @@ impl Upstreams {
 
     /// Forgets clusters that no snapshot names any more; connections in use end with their requests.
     pub(crate) fn retain(&self, wanted: impl Fn(&str) -> bool) {
+        let wanted = |key: &str| wanted(key.strip_suffix(OVER_HTTP2).unwrap_or(key));
         self.clusters.borrow_mut().retain(|key, _| wanted(key));
+        self.over_http2.borrow_mut().retain(|key, _| wanted(key));
     }
 
     /// Closes connections that have been idle for too long.
@@ -84,6 +117,7 @@ impl Cluster {
             connect_timeout: Cell::new(limits.connect_timeout),
             default_connect_timeout: limits.connect_timeout,
             idle_timeout: limits.upstream_idle,
+            local_names: limits.local_names,
         };
         cluster.replace_hosts(backend);
         cluster
@@ -109,7 +143,7 @@ impl Cluster {
         );
         let mut hosts = self.hosts.borrow_mut();
         let old = std::mem::take(&mut *hosts);
-        let connector = connect::Connector::new(backend);
+        let connector = connect::Connector::new(backend, self.local_names);
         *hosts = backend
             .endpoints
             .iter()

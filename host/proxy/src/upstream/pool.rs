@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use tokio::time::Instant;
 
 use super::connect::{ConnectError, Sender};
-use super::host::{Active, Host};
+use super::host::{Active, Host, Shared};
 use crate::body::Body;
 
 /// Connections kept per endpoint and worker; beyond, the oldest idle ones are closed.
@@ -26,7 +26,7 @@ const TURNAROUND: Duration = Duration::from_millis(5);
 pub(crate) struct Pooled {
     host: Rc<Host>,
     sender: Option<http1::SendRequest<Body>>,
-    shared: Option<http2::SendRequest<Body>>,
+    shared: Option<Shared>,
     /// Whether it has carried requests before, so that it may have been closed meanwhile.
     pub(crate) reused: bool,
     _active: Active,
@@ -37,6 +37,34 @@ pub(crate) struct SendError {
     pub(crate) error: hyper::Error,
     /// The request, if not a byte of it was sent.
     pub(crate) unsent: Option<Request<Body>>,
+    /// The endpoint has said that it did not process the request, so that any may be sent again (RFC 9113 section 8.7).
+    pub(crate) unprocessed: bool,
+}
+
+/// How an endpoint says that it did not process a request.
+#[derive(Clone, Copy)]
+enum Unprocessed {
+    /// It refused the stream.
+    Refused,
+    /// It closes the connection, and the stream is above the last one that it takes.
+    GoingAway,
+}
+
+fn unprocessed(error: &hyper::Error) -> Option<Unprocessed> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return match error.reason() {
+                _ if !error.is_remote() => None,
+                Some(h2::Reason::REFUSED_STREAM) => Some(Unprocessed::Refused),
+                // With another reason, streams that were processed may end with it, too.
+                Some(h2::Reason::NO_ERROR) if error.is_go_away() => Some(Unprocessed::GoingAway),
+                _ => None,
+            };
+        }
+        source = error.source();
+    }
+    None
 }
 
 impl Host {
@@ -86,8 +114,8 @@ impl Host {
             }
             Ok(Sender::Http2(mut sender)) => {
                 poll_fn(|cx| sender.poll_ready(cx)).await?;
-                self.shared.borrow_mut().push(sender.clone());
-                Ok(self.pooled(None, Some(sender), false))
+                let shared = self.share(sender);
+                Ok(self.pooled(None, Some(shared), false))
             }
             Err(error) => Err(error),
         }
@@ -102,9 +130,9 @@ impl Host {
         }
     }
 
-    fn ready_shared(&self) -> Option<http2::SendRequest<Body>> {
+    fn ready_shared(&self) -> Option<Shared> {
         let mut shared = self.shared.borrow_mut();
-        shared.retain(|sender| !sender.is_closed());
+        shared.retain(|shared| !shared.sender.is_closed());
         // Streams are counted per endpoint; a connection more is opened when all are full.
         if self.active() as usize >= shared.len() * STREAMS {
             return None;
@@ -116,7 +144,7 @@ impl Host {
     fn pooled(
         self: &Rc<Self>,
         sender: Option<http1::SendRequest<Body>>,
-        shared: Option<http2::SendRequest<Body>>,
+        shared: Option<Shared>,
         reused: bool,
     ) -> Pooled {
         Pooled {
@@ -147,14 +175,21 @@ impl Pooled {
     ) -> Result<Response<Incoming>, SendError> {
         let sent = match (&mut self.sender, &mut self.shared) {
             (Some(sender), _) => sender.try_send_request(request).await,
-            (None, Some(sender)) => sender.try_send_request(request).await,
+            (None, Some(shared)) => shared.sender.try_send_request(request).await,
             (None, None) => unreachable!("a pooled connection has a sender until it is given back"),
         };
         sent.map_err(|mut failed| {
             let unsent = failed.take_message();
             self.sender = None;
+            let error = failed.into_error();
+            let unprocessed = unprocessed(&error);
+            let is_over = unsent.is_some() || matches!(unprocessed, Some(Unprocessed::GoingAway));
+            if let Some(shared) = self.shared.as_ref().filter(|_| is_over) {
+                self.host.retire(shared.number);
+            }
             SendError {
-                error: failed.into_error(),
+                unprocessed: unprocessed.is_some(),
+                error,
                 unsent,
             }
         })

@@ -32,7 +32,8 @@ pub(super) fn get(
 ) -> Outcome {
     let buffer = Buffer::try_from(buffer)?;
     let content = content(caller.data(), buffer)?;
-    let end = start.checked_add(max).ok_or(Status::BadArgument)? as usize;
+    // Envoy adds in 64 bits: a range beyond every body is an empty one.
+    let end = usize::try_from(u64::from(start) + u64::from(max)).unwrap_or(usize::MAX);
     let end = end.min(content.len());
     let start = (start as usize).min(end);
     deliver_with(caller, end - start, ptr_out, size_out, |host, target| {
@@ -107,7 +108,7 @@ fn write(
     Ok(())
 }
 
-/// A buffer's content. A request or response body that is not there is an empty one, everything else is not found.
+/// A buffer's content. What is not there is empty, except for the answer to a call and the configuration, which are not found.
 fn content(host: &Host, buffer: Buffer) -> Result<&[u8], Status> {
     let body = |part: Open| {
         let stream = host.stream().filter(|stream| stream.open.has(part))?;
@@ -131,9 +132,9 @@ fn content(host: &Host, buffer: Buffer) -> Result<&[u8], Status> {
         },
         Buffer::GrpcMessage => match host.callout() {
             Some(Callout::GrpcMessage(message)) => message,
-            _ => return Err(Status::NotFound),
+            _ => &[],
         },
-        Buffer::Tcp | Buffer::CallData => return Err(Status::NotFound),
+        Buffer::Tcp | Buffer::CallData => &[],
     })
 }
 

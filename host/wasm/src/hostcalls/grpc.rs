@@ -1,5 +1,11 @@
 //! gRPC calls and streams.
 
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderValue};
+
 use super::calls::{known_cluster, payload, room_for_call, timeout_of};
 use super::{Guest, MAX_NAME};
 use crate::effect::{Effect, GrpcTarget, RootId};
@@ -137,16 +143,27 @@ impl Address {
     /// The target is a serialised `envoy.config.core.v3.GrpcService`, or simply a cluster's name.
     fn resolve(&self, memory: &[u8], host: &mut Host, call: bool) -> Outcome<GrpcTarget> {
         let target = bytes(memory, self.target.0, self.target.1)?;
-        let cluster = known_cluster(host, target)
-            .or_else(|| known_cluster(host, protobuf::grpc_cluster(target)?))
-            .ok_or(Status::ParseFailure)?;
+        let (cluster, authority, mut metadata) = match known_cluster(host, target) {
+            Some(cluster) => (cluster, &b""[..], Vec::new()),
+            None => {
+                let service = protobuf::grpc_service(target).ok_or(Status::ParseFailure)?;
+                let cluster = known_cluster(host, service.cluster).ok_or(Status::ParseFailure)?;
+                (cluster, service.authority, service.metadata)
+            }
+        };
+        let authority = match authority {
+            b"" => HeaderValue::from_str(&cluster),
+            authority => HeaderValue::from_bytes(authority),
+        };
+        let authority = authority.map_err(|_| Status::ParseFailure)?;
         let service = name(bytes(memory, self.service.0, self.service.1)?)?;
         let method = name(bytes(memory, self.method.0, self.method.1)?)?;
-        let metadata = fields_of(&pairs::decode(bytes(
+        metadata.extend(pairs::decode(bytes(
             memory,
             self.metadata.0,
             self.metadata.1,
-        )?))?;
+        )?));
+        let metadata = metadata_of(&metadata)?;
         let root = RootId(host.root_id().ok_or(Status::BadArgument)?);
         room_for_call(host)?;
         let token = if call {
@@ -158,11 +175,31 @@ impl Address {
             root,
             token,
             cluster,
+            authority,
             service,
             method,
             metadata,
         })
     }
+}
+
+/// Metadata out of pairs. Values of `-bin` names are bytes, which travel as base64.
+fn metadata_of(entries: &[pairs::Pair<'_>]) -> Result<HeaderMap, Status> {
+    let encoded: Vec<(&[u8], Cow<'_, [u8]>)> = entries
+        .iter()
+        .map(|(name, value)| {
+            if name.to_ascii_lowercase().ends_with(b"-bin") {
+                (*name, Cow::Owned(STANDARD.encode(value).into_bytes()))
+            } else {
+                (*name, Cow::Borrowed(*value))
+            }
+        })
+        .collect();
+    let entries: Vec<pairs::Pair<'_>> = encoded
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect();
+    fields_of(&entries)
 }
 
 /// A part of the path `/service/method`: nothing that could change its shape.

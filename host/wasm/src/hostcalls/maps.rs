@@ -108,15 +108,13 @@ pub(super) fn set_pairs(caller: &mut Guest<'_>, map: u32, ptr: u32, size: u32) -
     Ok(fields.set_all(&pairs::decode(blob))?)
 }
 
-/// `proxy_get_header_map_size`: bytes, not entries.
+/// `proxy_get_header_map_size`: bytes, not entries. Envoy answers for maps that can be changed only.
 pub(super) fn size(caller: &mut Guest<'_>, map: u32, out: u32) -> Outcome {
     let map = MapType::try_from(map)?;
     let (memory, host) = split(caller)?;
-    let size = match host.view(map) {
-        Some(view) => view.byte_size(),
-        None if logging(host) => 0,
-        None => return Err(Status::BadArgument.into()),
-    };
+    let changeable = !logging(host) && !map.is_of_a_call();
+    let view = host.view(map).filter(|_| changeable);
+    let size = view.ok_or(Status::BadArgument)?.byte_size();
     Ok(write_u32(
         memory,
         out,

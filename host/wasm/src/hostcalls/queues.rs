@@ -22,10 +22,11 @@ pub(super) fn register(
     if name.len() > MAX_NAME {
         return Err(Status::BadArgument.into());
     }
-    let token = host
-        .shared
-        .queues
-        .register(&host.scope, name, (host.id, root))?;
+    let consumer = (!host.passing).then_some((host.id, root));
+    let token = host.shared.queues.register(&host.scope, name, consumer)?;
+    if consumer.is_some() {
+        host.queues.insert(token);
+    }
     Ok(write_u32(memory, token_out, token)?)
 }
 
@@ -67,11 +68,14 @@ fn other_scope(host: &Host, vm_id: &str) -> Result<Arc<Scope>, Status> {
 /// `proxy_enqueue_shared_queue`
 pub(super) fn enqueue(caller: &mut Guest<'_>, token: u32, item: u32, item_size: u32) -> Outcome {
     let (memory, host) = split(caller)?;
-    let (vm, root) =
+    let consumer =
         host.shared
             .queues
             .enqueue(&host.scope, token, bytes(memory, item, item_size)?)?;
-    Ok(host.push(Effect::QueueReady { token, vm, root })?)
+    if let Some((vm, root)) = consumer {
+        host.push(Effect::QueueReady { token, vm, root })?;
+    }
+    Ok(())
 }
 
 /// `proxy_dequeue_shared_queue`

@@ -86,6 +86,13 @@ pub(super) fn get_configuration(caller: &mut Guest<'_>, ptr_out: u32, size_out: 
     })
 }
 
+/// A function that is there to be linked, and says that it does nothing.
+pub(super) fn unimplemented(caller: &mut Guest<'_>, name: &str) -> Outcome {
+    let message = format!("{name} is not implemented by this host");
+    caller.data_mut().log(3, message.as_bytes());
+    Err(Status::Unimplemented.into())
+}
+
 /// Nanoseconds since the epoch of Unix.
 pub(crate) fn realtime_nanoseconds() -> u64 {
     let since = SystemTime::now()

@@ -241,12 +241,12 @@ fn number<'a>(number: u64) -> Value<'a> {
 }
 
 fn duration<'a>(duration: Duration) -> Value<'a> {
-    Value::Int(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+    Value::Duration(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
 }
 
 fn timestamp<'a>(time: SystemTime) -> Value<'a> {
-    duration(
-        time.duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default(),
-    )
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Value::Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

@@ -1,4 +1,4 @@
-//! Shared queues: tokens are process-wide, names belong to a scope, and the last to register consumes.
+//! Shared queues: tokens are process-wide, names belong to a scope, and of those that registered and still live the last consumes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -29,22 +29,30 @@ struct Queue {
 
 struct State {
     items: VecDeque<Bytes>,
-    consumer: (VmId, RootId),
+    /// Those who registered, the last of them consumes. One that is gone leaves it to the one before: a VM in which a new
+    /// configuration is tried out must not take the queue along.
+    consumers: Vec<(VmId, RootId)>,
 }
 
 impl Queues {
-    /// `register_shared_queue`: makes the queue, or moves its consumer and keeps its data.
+    /// `register_shared_queue`: makes the queue, or moves its consumer and keeps its data. Without a consumer it stays with
+    /// the one that it has.
     pub(crate) fn register(
         &self,
         scope: &Arc<Scope>,
         name: &[u8],
-        consumer: (VmId, RootId),
+        consumer: impl Into<Option<(VmId, RootId)>>,
     ) -> Result<u32, Status> {
+        let consumer = consumer.into();
         let mut names = locked(&scope.queue_names);
         if let Some(token) = names.get(name)
             && let Some(queue) = self.find(*token)
         {
-            locked(&queue.state).consumer = consumer;
+            if let Some(consumer) = consumer {
+                let mut state = locked(&queue.state);
+                state.consumers.retain(|known| *known != consumer);
+                state.consumers.push(consumer);
+            }
             return Ok(*token);
         }
         if names.len() >= MAX_QUEUES {
@@ -63,7 +71,7 @@ impl Queues {
         *last = token;
         let state = Mutex::new(State {
             items: VecDeque::new(),
-            consumer,
+            consumers: consumer.into_iter().collect(),
         });
         by_token.insert(
             token,
@@ -76,13 +84,22 @@ impl Queues {
         Ok(token)
     }
 
-    /// `enqueue_shared_queue`: the consumer to tell.
+    /// A VM, or one root of it, consumes no more.
+    pub(crate) fn leave(&self, token: u32, vm: VmId, root: Option<RootId>) {
+        if let Some(queue) = self.find(token) {
+            locked(&queue.state)
+                .consumers
+                .retain(|known| known.0 != vm || root.is_some_and(|root| root != known.1));
+        }
+    }
+
+    /// `enqueue_shared_queue`: the consumer to tell, if one is left.
     pub(crate) fn enqueue(
         &self,
         from: &Scope,
         token: u32,
         item: &[u8],
-    ) -> Result<(VmId, RootId), Status> {
+    ) -> Result<Option<(VmId, RootId)>, Status> {
         let queue = self.find_near(from, token)?;
         let mut state = locked(&queue.state);
         if state.items.len() >= MAX_ITEMS {
@@ -90,7 +107,7 @@ impl Queues {
         }
         queue.scope.resize(0, item.len() + OVERHEAD)?;
         state.items.push_back(Bytes::copy_from_slice(item));
-        Ok(state.consumer)
+        Ok(state.consumers.last().copied())
     }
 
     /// `dequeue_shared_queue`

@@ -101,7 +101,7 @@ fn concurrent_increments_are_not_lost() {
 fn a_namespace_has_a_cap_and_gets_its_bytes_back() {
     let shared = Shared::new();
     let scope = shared.scope(&vm("a", "", "f"));
-    let value = vec![0; NAMESPACE_BYTES / 2];
+    let value = vec![0; SharedLimits::default().bytes / 2];
     scope.set_data(b"1", &value, 0).unwrap();
     assert_eq!(
         scope.set_data(b"2", &value, 0),
@@ -113,7 +113,7 @@ fn a_namespace_has_a_cap_and_gets_its_bytes_back() {
         .unwrap();
     scope.set_data(b"1", b"", 0).unwrap();
     scope.set_data(b"2", &value, 0).unwrap();
-    assert!(shared.bytes("a") > NAMESPACE_BYTES / 2);
+    assert!(shared.bytes("a") > SharedLimits::default().bytes / 2);
     drop(scope);
     shared.retain(|namespace, _| namespace != "a");
     assert_eq!(shared.bytes("a"), 0);
@@ -131,21 +131,35 @@ fn queues() {
     let token = shared.queues.register(&a, b"q", one).unwrap();
     assert_ne!(token, 0);
     assert_eq!(shared.queues.dequeue(&a, token), Err(Status::Empty));
-    assert_eq!(shared.queues.enqueue(&a, token, b"x"), Ok(one));
+    assert_eq!(shared.queues.enqueue(&a, token, b"x"), Ok(Some(one)));
     assert_eq!(
         shared.queues.register(&a, b"q", two),
         Ok(token),
         "moves the consumer, keeps the data"
     );
-    assert_eq!(shared.queues.enqueue(&a, token, b"y"), Ok(two));
+    assert_eq!(shared.queues.enqueue(&a, token, b"y"), Ok(Some(two)));
     assert_eq!(
         shared.queues.enqueue(&b, token, b"z"),
         Err(Status::NotFound),
         "not across namespaces"
     );
+    shared.queues.leave(token, two.0, Some(RootId(1)));
+    assert_eq!(
+        shared.queues.enqueue(&a, token, b"other root"),
+        Ok(Some(two))
+    );
+    shared.queues.leave(token, two.0, Some(two.1));
+    assert_eq!(
+        shared.queues.enqueue(&a, token, b"the one before"),
+        Ok(Some(one))
+    );
+    shared.queues.leave(token, one.0, None);
+    assert_eq!(shared.queues.enqueue(&a, token, b"nobody"), Ok(None));
     assert_eq!(shared.queues.dequeue(&b, token), Err(Status::NotFound));
     assert_eq!(shared.queues.dequeue(&a, token).unwrap(), "x");
-    assert_eq!(shared.queues.dequeue(&a, token).unwrap(), "y");
+    for item in ["y", "other root", "the one before", "nobody"] {
+        assert_eq!(shared.queues.dequeue(&a, token).unwrap(), item);
+    }
     assert_eq!(shared.bytes("a"), 0);
     assert_eq!(shared.queues.dequeue(&a, 4711), Err(Status::NotFound));
     assert_ne!(shared.queues.register(&b, b"q", one).unwrap(), token);
@@ -161,7 +175,7 @@ fn queues_are_capped() {
         .queues
         .register(&scope, b"q", (VmId(1), RootId(1)))
         .unwrap();
-    let big = vec![0; NAMESPACE_BYTES / 4];
+    let big = vec![0; SharedLimits::default().bytes / 4];
     let refused = (0..10).find(|_| shared.queues.enqueue(&scope, token, &big).is_err());
     assert_eq!(refused, Some(3));
     let refused = (0..2_000_u32).find(|n| {
@@ -219,7 +233,7 @@ fn metrics() {
 fn series_are_capped_per_namespace() {
     let shared = Shared::new();
     let scope = shared.scope(&vm("a", "", "f"));
-    for n in 0..NAMESPACE_SERIES {
+    for n in 0..SharedLimits::default().series {
         scope
             .define_metric(MetricKind::Gauge, &n.to_string())
             .unwrap();

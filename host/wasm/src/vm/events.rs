@@ -1,13 +1,18 @@
 //! Callbacks on root contexts: answers to calls, ticks and queues.
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
+use tidegate_model::ResponseHead;
 
 use super::Vm;
 use crate::effect::{HttpCallResponse, RootId};
 use crate::exports::{Exports, call};
 use crate::failure::Failure;
 use crate::host::{Callout, Host};
+use crate::stream::PseudoSet;
+
+/// `WasmResult::BrokenConnection`
+const BROKEN_CONNECTION: u32 = 11;
 
 impl Vm {
     /// The answer to an [`Effect::HttpCall`](crate::Effect::HttpCall). One whose root is gone is dropped.
@@ -32,6 +37,25 @@ impl Vm {
         })
     }
 
+    /// An HTTP call whose response broke off. The guest hears of it without headers, body and trailers, and `proxy_get_status`
+    /// says 11 (`BrokenConnection`), "reset".
+    pub fn on_http_call_failed(&mut self, token: u32) -> Result<(), Failure> {
+        self.check_alive()?;
+        let Some(root) = self.store.data_mut().calls.http.remove(&token) else {
+            return Ok(());
+        };
+        self.set_status(root, BROKEN_CONNECTION, "reset".to_owned());
+        let result = self.with_callout(root, Callout::Nothing, |exports, store| {
+            call(
+                exports.http_call_response.as_ref(),
+                store,
+                (root, token, 0, 0, 0),
+            )
+        });
+        self.forget_message(root);
+        result
+    }
+
     /// The tick that a root asked for.
     pub fn on_tick(&mut self, root: RootId) -> Result<(), Failure> {
         self.on_root(root, |exports, store| {
@@ -46,19 +70,30 @@ impl Vm {
         })
     }
 
-    /// Initial metadata of a gRPC stream.
+    /// Initial metadata of a gRPC stream: the head of the response, `:status` included, as Envoy gives it. None where the
+    /// response was nothing but trailers, or no success.
     pub fn on_grpc_initial_metadata(
         &mut self,
         token: u32,
-        metadata: HeaderMap,
+        head: Option<ResponseHead>,
     ) -> Result<(), Failure> {
         let Some(root) = self.grpc_root(token)? else {
             return Ok(());
         };
-        let n = count(metadata.len());
+        let (head, missing, pseudo) = match head {
+            Some(head) => (head, PseudoSet::NONE, 1),
+            None => {
+                let head = ResponseHead {
+                    status: StatusCode::OK,
+                    headers: HeaderMap::new(),
+                };
+                (head, PseudoSet::STATUS, 0)
+            }
+        };
+        let n = count(head.headers.len() + pseudo);
         self.with_callout(
             root,
-            Callout::GrpcInitialMetadata(metadata),
+            Callout::GrpcInitialMetadata(head, missing),
             |exports, store| {
                 call(
                     exports.grpc_receive_initial_metadata.as_ref(),
@@ -116,18 +151,27 @@ impl Vm {
         let Some(root) = self.grpc_root(token)? else {
             return Ok(());
         };
-        let host = self.store.data_mut();
-        host.calls.grpc.remove(&token);
-        if let Some(root) = host.contexts.roots.get_mut(&root) {
-            root.status = (status, message);
-        }
+        self.set_status(root, status, message);
         let result = self.on_root(RootId(root), |exports, store| {
             call(exports.grpc_close.as_ref(), store, (root, token, status))
         });
+        self.forget_message(root);
+        // Not before: in the callback a guest may still close its own half, as it may in Envoy.
+        self.store.data_mut().calls.grpc.remove(&token);
+        result
+    }
+
+    fn set_status(&mut self, root: u32, code: u32, message: String) {
+        if let Some(root) = self.store.data_mut().contexts.roots.get_mut(&root) {
+            root.status = (code, message);
+        }
+    }
+
+    /// The message lasts for the callback, the code until the next one.
+    fn forget_message(&mut self, root: u32) {
         if let Some(root) = self.store.data_mut().contexts.roots.get_mut(&root) {
             root.status.1.clear();
         }
-        result
     }
 
     fn grpc_root(&self, token: u32) -> Result<Option<u32>, Failure> {

@@ -158,6 +158,9 @@ impl Vm {
         host.contexts.roots.remove(&id);
         host.calls.http.retain(|_, root| *root != id);
         host.calls.grpc.retain(|_, call| call.root != id);
+        for token in &host.queues {
+            host.shared.queues.leave(*token, host.id, Some(RootId(id)));
+        }
     }
 
     fn set_life(&mut self, id: u32, life: Life) {

@@ -150,6 +150,9 @@ fn open(stream: &mut Stream, callback: Callback) -> u32 {
         }
         Callback::RequestTrailers => {
             stream.open.insert(Open::REQUEST_TRAILERS);
+            if !io.request_body.is_empty() {
+                stream.open.insert(Open::REQUEST_BODY);
+            }
             io.request_trailers.as_ref().map_or(0, http::HeaderMap::len)
         }
         Callback::ResponseHeaders { end_of_stream } => {
@@ -166,6 +169,9 @@ fn open(stream: &mut Stream, callback: Callback) -> u32 {
         }
         Callback::ResponseTrailers => {
             stream.open.insert(Open::RESPONSE_TRAILERS);
+            if !io.response_body.is_empty() {
+                stream.open.insert(Open::RESPONSE_BODY);
+            }
             io.response_trailers
                 .as_ref()
                 .map_or(0, http::HeaderMap::len)
@@ -192,10 +198,10 @@ fn close(stream: &mut Stream, callback: Callback, action: Action) {
     stream.open.remove(match callback {
         Callback::RequestHeaders { .. } => Open::REQUEST_HEADERS,
         Callback::RequestBody { .. } => Open::REQUEST_BODY,
-        Callback::RequestTrailers => Open::REQUEST_TRAILERS,
+        Callback::RequestTrailers => Open::REQUEST_END,
         Callback::ResponseHeaders { .. } => Open::RESPONSE_HEADERS,
         Callback::ResponseBody { .. } => Open::RESPONSE_BODY,
-        Callback::ResponseTrailers => Open::RESPONSE_TRAILERS,
+        Callback::ResponseTrailers => Open::RESPONSE_END,
         Callback::Log | Callback::Done => Open::NOTHING,
     });
 }

@@ -7,7 +7,8 @@ use crate::schema::build::{
 };
 
 /// GEP-2257.
-const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+/// GEP-2257
+pub(super) const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 /// A Kubernetes quantity, without the units nobody needs here.
 const SIZE: &str = "^[0-9]+(\\.[0-9]+)?([kMGT]|[KMGT]i)?$";
 const URL: &str = "^https?://[^/?#\\s]+";

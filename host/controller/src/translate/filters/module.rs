@@ -2,25 +2,29 @@
 
 use std::path::PathBuf;
 
-use tidegate_model::ModuleSource;
+use tidegate_model::{ImageReference, ModuleSource};
 
-use super::REFERENCE;
+use super::{REFERENCE, pull};
 use crate::api::Kind;
 use crate::api::tidegate::{self as api, KeySelector};
 use crate::translate::absent::absent;
 use crate::translate::context::Context;
 use crate::translate::problem::Problem;
 
-/// The source of the module, everything that objects can say about it read.
+/// The source of the module, everything that objects can say about it read. What deserves attention goes to `warnings`.
 ///
 /// # Errors
 /// Why it cannot be loaded from there.
-pub(super) fn source(context: &Context<'_>, object: &api::Filter) -> Result<ModuleSource, Problem> {
+pub(super) fn source(
+    context: &Context<'_>,
+    object: &api::Filter,
+    warnings: &mut Vec<String>,
+) -> Result<ModuleSource, Problem> {
     match &object.spec.module {
         api::ModuleSource::Builtin(name) => builtin(name),
         api::ModuleSource::File(path) => file(context, object, path).map(ModuleSource::File),
-        api::ModuleSource::Image(image) => Ok(ModuleSource::Image(image.as_str().into())),
-        api::ModuleSource::Url(url) => self::url(object, url),
+        api::ModuleSource::Image(image) => self::image(context, object, image, warnings),
+        api::ModuleSource::Url(url) => self::url(context, object, url, warnings),
         api::ModuleSource::ConfigMap(reference) => config_map(context, object, reference),
     }
 }
@@ -56,7 +60,27 @@ fn file(context: &Context<'_>, object: &api::Filter, path: &str) -> Result<PathB
         .map_err(|error| invalid(format!("spec.module.file: {}: {error}", tidy.display())))
 }
 
-fn url(object: &api::Filter, url: &str) -> Result<ModuleSource, Problem> {
+fn image(
+    context: &Context<'_>,
+    object: &api::Filter,
+    image: &str,
+    warnings: &mut Vec<String>,
+) -> Result<ModuleSource, Problem> {
+    let image: ImageReference = image
+        .parse()
+        .map_err(|error| invalid(format!("spec.module.image: {error}")))?;
+    let place = format!("{}/{}", image.registry(), image.repository());
+    let (pull, warning) = pull::read(context, object, &place)?;
+    warnings.extend(warning);
+    Ok(ModuleSource::Image { image, pull })
+}
+
+fn url(
+    context: &Context<'_>,
+    object: &api::Filter,
+    url: &str,
+    warnings: &mut Vec<String>,
+) -> Result<ModuleSource, Problem> {
     if object.spec.sha256.is_none() {
         return Err(invalid(format!(
             "spec.sha256 is missing: a module from a url must be pinned; set it to what sha256sum prints for {url}"
@@ -67,7 +91,19 @@ fn url(object: &api::Filter, url: &str) -> Result<ModuleSource, Problem> {
             "spec.module.url: {url} is not https; use https, or set spec.pull.insecure"
         )));
     }
-    Ok(ModuleSource::Url(url.into()))
+    let parsed: Option<http::Uri> = url.parse().ok();
+    let authority = parsed.as_ref().and_then(http::Uri::authority);
+    let Some(authority) = authority.filter(|authority| !authority.as_str().contains('@')) else {
+        return Err(invalid(format!(
+            "spec.module.url: {url} is not an address; write it as https://host/path, without name and password, which belong into the Secret of spec.pull.secretRef"
+        )));
+    };
+    let (pull, warning) = pull::read(context, object, authority.as_str())?;
+    warnings.extend(warning);
+    Ok(ModuleSource::Url {
+        url: url.into(),
+        pull,
+    })
 }
 
 fn config_map(

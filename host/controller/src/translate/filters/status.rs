@@ -1,6 +1,6 @@
 //! What is said about Filters: whether they are valid, whether their references lead somewhere, whether they are loaded.
 
-use tidegate_model::{FailureCause, FilterId, FilterVerdict};
+use tidegate_model::{FailureCause, FilterId, FilterVerdict, ModuleSource};
 
 use super::Reading;
 use crate::api::tidegate as api;
@@ -44,9 +44,10 @@ fn write(
         Err(problem) => problem.condition("ResolvedRefs", generation),
     });
     status.set(loaded(reading, used, verdict, generation));
-    if let Some(FilterVerdict::Ready { digest, abi }) = verdict {
+    if let Some(FilterVerdict::Ready { digest, abi, image }) = verdict {
         status.digest = Some(digest.to_string());
         status.abi = Some(abi.to_string());
+        status.image = image.as_ref().map(ToString::to_string);
     }
     for warning in &reading.warnings {
         status.warn(warning.clone());
@@ -68,8 +69,8 @@ fn loaded(
             ..
         })
     );
-    if reading.refused {
-        // The loader only knows that there is nothing to load.
+    if matches!(reading.spec.module, ModuleSource::Refused { .. }) {
+        // Why is said there.
         let condition = if reading.accepted.is_err() {
             "Accepted"
         } else {
@@ -82,8 +83,11 @@ fn loaded(
         return Condition::no("Loaded", "Failed", message, generation);
     }
     match verdict {
-        Some(FilterVerdict::Ready { digest, abi }) => {
-            let message = format!("module {digest}, ABI {abi}");
+        Some(FilterVerdict::Ready { digest, abi, image }) => {
+            let mut message = format!("module {digest}, ABI {abi}");
+            if let Some(image) = image {
+                message.push_str(&format!(", from {image}"));
+            }
             Condition::yes("Loaded", "Ready", message, generation)
         }
         Some(FilterVerdict::Failed { cause, message, .. }) => {
@@ -100,6 +104,11 @@ fn loaded(
         Some(FilterVerdict::Loading) => {
             unknown("Loading", "the module is being loaded", generation)
         }
+        Some(FilterVerdict::NotFetched) => unknown(
+            "NotFetched",
+            "the module is elsewhere and was not fetched; tidegate check --fetch does",
+            generation,
+        ),
         None if used => unknown("Loading", "the module is about to be loaded", generation),
         None => unknown(
             "NotUsed",

@@ -185,6 +185,7 @@ impl Maker<'_, '_> {
             backends: vec![backend],
             timeouts: Timeouts::default(),
             retry: None,
+            session: None,
             access_log: true,
         });
         self.around.put_around(&rule)

@@ -1,9 +1,8 @@
 //! The listeners of Ingresses: one in the clear, and one over TLS where some host has a certificate.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use tidegate_model::{HostPattern, ListenerTls, Protocol};
+use tidegate_model::{HostPattern, Protocol};
 
 use super::Entry;
 use super::tls::HostCertificates;
@@ -28,6 +27,12 @@ pub(super) fn all(
     let secure = certificates
         .listener_tls()
         .map(|tls| (Protocol::Https, context.options.https_port, Some(tls)));
+    let mut asked = Vec::new();
+    for wanted in entries.iter().filter_map(|entry| entry.asked.as_ref()) {
+        if !asked.contains(wanted) {
+            asked.push(wanted.clone());
+        }
+    }
     for (protocol, port, tls) in std::iter::once(clear).chain(secure) {
         for address in &context.options.bind {
             let bind = SocketAddr::new(*address, port);
@@ -56,30 +61,21 @@ pub(super) fn all(
             let routes = placed(entries, |host| {
                 protocol == Protocol::Http || certificates.serve(host)
             });
-            sites.push(site(context.options, bind, protocol, tls.clone(), routes));
+            sites.push(Site {
+                owner: "Ingress".into(),
+                name: "Ingress".into(),
+                bind,
+                port: seen_port(context.options, bind.port()),
+                protocol,
+                hostname: HostPattern::Any,
+                filters: Vec::new(),
+                tls: tls.clone(),
+                asked: asked.clone(),
+                routes,
+            });
         }
     }
     sites
-}
-
-fn site(
-    options: &Options,
-    bind: SocketAddr,
-    protocol: Protocol,
-    tls: Option<Arc<ListenerTls>>,
-    routes: Vec<Placed>,
-) -> Site {
-    Site {
-        owner: "Ingress".into(),
-        name: "Ingress".into(),
-        bind,
-        port: seen_port(options, bind.port()),
-        protocol,
-        hostname: HostPattern::Any,
-        filters: Vec::new(),
-        tls,
-        routes,
-    }
 }
 
 /// What stands under the hosts that are `wanted`.

@@ -260,3 +260,30 @@ fn tick_periods() {
         "the stream's root"
     );
 }
+
+#[test]
+fn a_call_that_broke_off_has_nothing_to_read() {
+    let mut guest = Guest::new();
+    http_call(&mut guest, b"idp", &GOOD, b"", 0);
+    let on = "proxy_on_http_call_response";
+    let status = guest.call(on, "proxy_get_status", &[Out, Out, Out]);
+    let fields = guest.call(on, "proxy_get_header_map_pairs", &[Int(6), Out, Out]);
+    let body = guest.call(
+        on,
+        "proxy_get_buffer_bytes",
+        &[Int(4), Int(0), Int(9), Out, Out],
+    );
+    let mut run = guest.start();
+    run.request_headers();
+    run.vm.on_http_call_failed(1).unwrap();
+    let (code, ptr, len) = (
+        run.out(&status, 0),
+        run.out(&status, 1) as usize,
+        run.out(&status, 2) as usize,
+    );
+    assert_eq!((code, run.memory(ptr, len)), (11, &b"reset"[..]));
+    assert_eq!((run.status(&fields), run.out(&fields, 1)), (0, 0));
+    assert_eq!(run.status(&body), 1);
+    assert_eq!(run.vm.pending_calls(), 0);
+    run.vm.on_http_call_failed(1).unwrap();
+}

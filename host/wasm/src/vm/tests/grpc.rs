@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes as Body;
+use http::StatusCode;
+use tidegate_model::ResponseHead;
 
 use super::guest::{Arg, Call, Guest, Running, headers, pairs, unpairs};
 use crate::Effect;
+use crate::protobuf::put_string;
 use Arg::{Bytes, Int, Out};
 
 const ON_REQUEST: &str = "proxy_on_request_headers";
@@ -91,6 +94,60 @@ fn grpc_targets() {
 }
 
 #[test]
+fn a_serialised_service_brings_authority_and_metadata() {
+    let mut envoy_grpc = Vec::new();
+    put_string(1, "idp", &mut envoy_grpc);
+    put_string(2, "idp.test", &mut envoy_grpc);
+    let mut header = Vec::new();
+    put_string(1, "x-team", &mut header);
+    put_string(2, "shop", &mut header);
+    let len = |part: &[u8]| u8::try_from(part.len()).unwrap();
+    let service = [
+        &[0x0a, len(&envoy_grpc)][..],
+        &envoy_grpc,
+        &[0x2a, len(&header)],
+        &header,
+    ]
+    .concat();
+    let mut guest = Guest::new();
+    let metadata = pairs(&[("trace-bin", "\0\n"), ("plain", "text")]);
+    let args = [
+        Bytes(&service),
+        Bytes(b"a.B"),
+        Bytes(b"Do"),
+        Bytes(&metadata),
+        Out,
+    ];
+    let stream = guest.call(ON_REQUEST, "proxy_grpc_stream", &args);
+    let mut run = guest.start();
+    run.request_headers();
+    assert_eq!(run.status(&stream), 0);
+    let effects = run.effects();
+    let [Effect::GrpcStream { target }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(target.authority, "idp.test");
+    assert_eq!(
+        target.metadata,
+        headers(&[("x-team", "shop"), ("trace-bin", "AAo="), ("plain", "text")])
+    );
+}
+
+#[test]
+fn a_guest_closes_its_half_in_the_callback_that_ends_the_stream() {
+    let mut guest = Guest::new();
+    grpc_stream(&mut guest, b"idp");
+    let close = guest.call("proxy_on_grpc_close", "proxy_grpc_close", &[Int(2)]);
+    let later = guest.call("proxy_on_tick", "proxy_grpc_close", &[Int(2)]);
+    let mut run = guest.start();
+    run.request_headers();
+    run.vm.on_grpc_close(2, 0, String::new()).unwrap();
+    run.vm.on_tick(run.root).unwrap();
+    assert_eq!([run.status(&close), run.status(&later)], [0, 1]);
+    assert_eq!(run.vm.pending_calls(), 0);
+}
+
+#[test]
 fn sending_and_closing_grpc() {
     let mut guest = Guest::new();
     grpc_call(&mut guest, b"idp", 0);
@@ -165,13 +222,24 @@ fn grpc_callbacks() {
     let later = guest.call("proxy_on_tick", "proxy_get_status", &[Out, Out, Out]);
     let mut run = guest.start();
     run.request_headers();
-    run.vm
-        .on_grpc_initial_metadata(2, headers(&[("i", "1")]))
-        .unwrap();
+    let head = ResponseHead {
+        status: StatusCode::OK,
+        headers: headers(&[("i", "1")]),
+    };
+    run.vm.on_grpc_initial_metadata(2, Some(head)).unwrap();
     run.vm
         .on_grpc_trailing_metadata(2, headers(&[("t", "1")]))
         .unwrap();
-    assert_eq!(unpairs(&run.bytes(&initial)), [("i".into(), "1".into())]);
+    assert_eq!(
+        unpairs(&run.bytes(&initial)),
+        [(":status".into(), "200".into()), ("i".into(), "1".into())]
+    );
+    run.vm.on_grpc_initial_metadata(2, None).unwrap();
+    assert_eq!(
+        [run.out(&initial, 0), run.out(&initial, 1)],
+        [0, 0],
+        "nothing but trailers came"
+    );
     assert_eq!(unpairs(&run.bytes(&trailing)), [("t".into(), "1".into())]);
     run.vm
         .on_grpc_receive(2, Body::from_static(b"part"))

@@ -82,7 +82,7 @@ const ENTRIES: [(&str, Entry); 18] = [
         run.vm.on_http_call_response(1, response())
     }),
     ("proxy_on_grpc_receive_initial_metadata", |run| {
-        run.vm.on_grpc_initial_metadata(2, headers(&[]))
+        run.vm.on_grpc_initial_metadata(2, Some(response().head))
     }),
     ("proxy_on_grpc_receive", |run| {
         run.vm.on_grpc_receive(2, Body::new())

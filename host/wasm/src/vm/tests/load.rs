@@ -125,7 +125,7 @@ fn versions() {
         ("0_1_0", AbiVersion::V0_1_0),
         ("0_2_0", AbiVersion::V0_2_0),
         ("0_2_1", AbiVersion::V0_2_1),
-        ("0_2_100", AbiVersion::V0_2_1),
+        ("0_2_100", AbiVersion::V0_2_100),
     ] {
         let module = compile(&minimal("").replace("0_2_1", export)).unwrap();
         assert_eq!(module.abi(), version);

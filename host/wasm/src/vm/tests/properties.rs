@@ -415,3 +415,19 @@ fn declared_properties_can_be_read_only() {
     );
     assert_eq!(&run.io().state[&b"wasm.once"[..]][..], b"1");
 }
+
+#[test]
+fn old_names_are_known_where_the_switch_says_so() {
+    for (known, expected) in [(true, text("shop/backend")), (false, ABSENT)] {
+        let mut guest = Guest::new();
+        let old = get(&mut guest, ON_REQUEST, "cluster_name");
+        let new = get(&mut guest, ON_REQUEST, "xds.cluster_name");
+        let mut plugin = super::guest::plugin();
+        plugin.old_property_names = known;
+        let mut run = guest.start_with(super::guest::vm_config(), plugin);
+        attributes(run.io());
+        run.request_headers();
+        assert_eq!(found(&run, &old), expected);
+        assert_eq!(found(&run, &new), text("shop/backend"));
+    }
+}

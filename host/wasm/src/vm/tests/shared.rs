@@ -144,6 +144,15 @@ fn queues_between_vms() {
     let _team = beside(&guest, &shared, team);
     one.request_headers();
     assert_eq!(one.status(&by_id), 0, "a queue of another vm.id");
+
+    one.effects();
+    drop(two);
+    one.request_headers();
+    let effects = one.effects();
+    let [Effect::QueueReady { vm, .. }] = effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(vm, one.vm.id(), "who is gone leaves it to the one before");
 }
 
 #[test]

@@ -272,7 +272,7 @@ fn foreign_functions() {
     let unknown = guest.call(
         ON_REQUEST,
         foreign,
-        &[Bytes(b"expr_create"), Bytes(b"1"), out, out],
+        &[Bytes(b"no_such_function"), Bytes(b"1"), out, out],
     );
     let mut run = guest.start();
     run.request_headers();

@@ -42,6 +42,7 @@ pub(in crate::vm::tests) fn plugin() -> PluginConfig {
         clusters: BTreeSet::from(["idp".to_owned()]),
         headers_wait_for_body: false,
         buffered_body: 1 << 20,
+        old_property_names: true,
     }
 }
 

@@ -1,0 +1,192 @@
+//! Tokens: who reads whose, and what becomes of those that are changed, old, or of another place.
+
+use tidegate_model::{
+    Backend, BackendProtocol, LoadBalancer, RuleOrigin, Timeouts, WeightedBackend,
+};
+
+use super::*;
+
+const NOW: SystemTime = UNIX_EPOCH;
+
+fn endpoint(port: u16) -> Endpoint {
+    Endpoint::Address(([10, 0, 0, 1], port).into())
+}
+
+fn backend(key: &str, ports: &[u16], weight: u32) -> WeightedBackend {
+    let backend = Backend {
+        slot: 0,
+        key: key.into(),
+        protocol: BackendProtocol::Http1,
+        tls: None,
+        endpoints: ports.iter().copied().map(endpoint).collect(),
+        load_balancer: LoadBalancer::RoundRobin,
+        connect_timeout: None,
+    };
+    WeightedBackend {
+        target: BackendTarget::Backend(Arc::new(backend)),
+        weight,
+        filters: Vec::new(),
+    }
+}
+
+fn rule(name: &str, backends: Vec<WeightedBackend>) -> Rule {
+    Rule {
+        origin: RuleOrigin::new("HTTPRoute", "shop", name, 0, None),
+        filters: Vec::new(),
+        backends,
+        timeouts: Timeouts::default(),
+        retry: None,
+        session: None,
+        access_log: true,
+    }
+}
+
+fn cookie(limit: Option<Duration>, permanent: bool) -> Session {
+    Session {
+        carrier: SessionCarrier::Cookie {
+            name: "sid".into(),
+            path: "/".into(),
+            permanent,
+        },
+        absolute_timeout: limit,
+    }
+}
+
+fn header() -> Session {
+    Session {
+        carrier: SessionCarrier::Header(HeaderName::from_static("x-session")),
+        absolute_timeout: None,
+    }
+}
+
+/// The token for an endpoint, in a header.
+fn token(rule: &Rule, backend: &str, port: u16) -> String {
+    let begun = begin(rule, &header(), backend, &endpoint(port), NOW, false);
+    let (_, value) = begun.expect("a token");
+    value.to_str().expect("text").to_owned()
+}
+
+fn bring(name: &'static str, value: &str) -> HeaderMap {
+    let value = HeaderValue::from_str(value).expect("a value");
+    HeaderMap::from_iter([(HeaderName::from_static(name), value)])
+}
+
+fn lookup(rule: &Rule, token: &str) -> Option<Bound> {
+    let table = SessionTable::new(rule);
+    table
+        .find(&header(), &bring("x-session", token), NOW)
+        .cloned()
+}
+
+#[test]
+fn every_replica_reads_a_token_and_none_without_its_endpoint_does() {
+    let one = rule(
+        "web",
+        vec![
+            backend("shop/a:80", &[1, 2], 1),
+            backend("shop/b:80", &[3], 0),
+        ],
+    );
+    let token = token(&one, "shop/b:80", 3);
+    assert!(!token.contains("0a000001") && !token.contains("10.0.0.1"));
+    let bound = Some(Bound {
+        backend: 1,
+        endpoint: endpoint(3),
+    });
+    assert_eq!(lookup(&one, &token), bound, "a weight of 0 does not matter");
+    // Another replica, whose endpoints came in another order.
+    let other = rule(
+        "web",
+        vec![
+            backend("shop/b:80", &[4, 3], 1),
+            backend("shop/a:80", &[2], 1),
+        ],
+    );
+    assert_eq!(lookup(&other, &token).map(|bound| bound.backend), Some(0));
+    let without = rule(
+        "web",
+        vec![backend("shop/a:80", &[3], 1), backend("shop/b:80", &[4], 1)],
+    );
+    assert_eq!(
+        lookup(&without, &token),
+        None,
+        "the endpoint of another backend"
+    );
+    let another = rule("admin", vec![backend("shop/b:80", &[3], 1)]);
+    assert_eq!(lookup(&another, &token), None, "of another rule");
+}
+
+#[test]
+fn a_changed_token_is_none() {
+    let rule = rule("web", vec![backend("shop/a:80", &[1, 2], 1)]);
+    let token = token(&rule, "shop/a:80", 1);
+    assert!(lookup(&rule, &token).is_some());
+    for at in 0..token.len() {
+        let mut changed = token.clone().into_bytes();
+        changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
+        let changed = String::from_utf8(changed).expect("text");
+        assert_eq!(lookup(&rule, &changed), None, "{at}");
+    }
+    for odd in [
+        "",
+        "x",
+        &token[1..],
+        &format!("{token}0"),
+        &token.replace(char::is_numeric, "ä"),
+    ] {
+        let headers = HeaderMap::from_iter([(
+            HeaderName::from_static("x-session"),
+            HeaderValue::from_bytes(odd.as_bytes()).expect("a value"),
+        )]);
+        let table = SessionTable::new(&rule);
+        assert_eq!(table.find(&header(), &headers, NOW), None, "{odd}");
+    }
+}
+
+#[test]
+fn a_session_ends_when_its_time_is_over() {
+    let rule = rule("web", vec![backend("shop/a:80", &[1], 1)]);
+    let session = cookie(Some(Duration::from_secs(60)), false);
+    let token = token(&rule, "shop/a:80", 1);
+    let headers = bring("cookie", &format!("a=b; sid={token}"));
+    let table = SessionTable::new(&rule);
+    let at = |seconds| table.find(&session, &headers, NOW + Duration::from_secs(seconds));
+    assert!(at(59).is_some());
+    assert!(at(60).is_none());
+    let endless = cookie(None, false);
+    let much_later = NOW + Duration::from_secs(1 << 31);
+    assert!(table.find(&endless, &headers, much_later).is_some());
+}
+
+#[test]
+fn cookies_are_found_by_their_name_and_set_with_what_protects_them() {
+    let rule = rule("web", vec![backend("shop/a:80", &[1], 1)]);
+    let token = token(&rule, "shop/a:80", 1);
+    let table = SessionTable::new(&rule);
+    let session = cookie(Some(Duration::from_millis(90_500)), true);
+    for (cookies, found) in [
+        (format!("sid={token}"), true),
+        (format!("a=1;sid={token};b=2"), true),
+        (format!("sid=old; sid={token}"), true),
+        (format!("xsid={token}"), false),
+        (format!("sid2={token}"), false),
+        (token.clone(), false),
+    ] {
+        let seen = table.find(&session, &bring("cookie", &cookies), NOW);
+        assert_eq!(seen.is_some(), found, "{cookies}");
+    }
+    let set = |session: &Session, secure| {
+        let begun = begin(&rule, session, "shop/a:80", &endpoint(1), NOW, secure);
+        let (name, value) = begun.expect("a cookie");
+        assert_eq!(name, header::SET_COOKIE);
+        value.to_str().expect("text").to_owned()
+    };
+    assert_eq!(
+        set(&session, true),
+        format!("sid={token}; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=91")
+    );
+    assert_eq!(
+        set(&cookie(Some(Duration::from_secs(9)), false), false),
+        format!("sid={token}; Path=/; HttpOnly; SameSite=Lax")
+    );
+}

@@ -1,0 +1,310 @@
+//! A real API server for tests: the cluster that the scripts beside this file start and end.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidegate_testing::Process;
+use tokio::time::{Instant, sleep};
+
+/// How long a test waits for what must come. Some of it takes half a minute by design.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A cluster that is up. It ends when the last test lets go of it.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    name: String,
+    pub(crate) kubeconfig: String,
+}
+
+impl Cluster {
+    /// One that tests share. Each keeps to its own names.
+    pub(crate) fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cluster) = shared.upgrade() {
+            return cluster;
+        }
+        let cluster = Arc::new(Self::start("shared", "experimental"));
+        *shared = Arc::downgrade(&cluster);
+        cluster
+    }
+
+    /// One of its own; `crds` is the channel, or `none`.
+    pub(crate) fn start(name: &str, crds: &str) -> Self {
+        let name = format!("test-{name}-{}", std::process::id());
+        let printed = script("up", &["--crds", crds], &name);
+        let kubeconfig = printed
+            .lines()
+            .find_map(|line| line.strip_prefix("export KUBECONFIG="))
+            .unwrap_or_else(|| panic!("up says where the kubeconfig is: {printed}"));
+        Self {
+            kubeconfig: kubeconfig.to_owned(),
+            name,
+        }
+    }
+
+    /// Runs a script beside this file.
+    pub(crate) fn script(&self, script_name: &str, arguments: &[&str]) -> String {
+        script(script_name, arguments, &self.name)
+    }
+
+    /// Runs kubectl as administrator.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        run(self.command(arguments))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binaries().join("kubectl"));
+        command
+            .args(["--kubeconfig", &self.kubeconfig])
+            .args(arguments);
+        command
+    }
+
+    /// Applies objects.
+    pub(crate) fn apply(&self, objects: &[Value]) {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), list).unwrap();
+        self.apply_file(file.path());
+    }
+
+    /// Applies a file of manifests.
+    pub(crate) fn apply_file(&self, path: &Path) {
+        let path = path.display().to_string();
+        let applied = self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &path]);
+        applied.unwrap_or_else(|error| panic!("apply: {error}"));
+    }
+
+    /// An object, if it is there.
+    pub(crate) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+        let found = self
+            .kubectl(&["get", kind, name, "-n", namespace, "-o", "json"])
+            .ok()?;
+        serde_json::from_str(&found).ok()
+    }
+
+    /// A kubeconfig of a service account.
+    pub(crate) fn account(&self, namespace: &str, name: &str) -> String {
+        let token = self
+            .kubectl(&["create", "token", name, "-n", namespace, "--duration", "1h"])
+            .unwrap();
+        let text = std::fs::read_to_string(&self.kubeconfig).unwrap();
+        let cluster = text
+            .lines()
+            .find(|line| line.starts_with("clusters:"))
+            .unwrap();
+        let path =
+            Path::new(&self.kubeconfig).with_file_name(format!("{namespace}-{name}.kubeconfig"));
+        let text = format!(
+            "apiVersion: v1\nkind: Config\n{cluster}\nusers: [{{name: u, user: {{token: {}}}}}]\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\ncurrent-context: c\n",
+            token.trim()
+        );
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.script("down", &[]);
+    }
+}
+
+/// A namespace and a class of one's own in a cluster, and a range of loopback addresses for its Gateways.
+pub(crate) struct Site {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) name: String,
+    pub(crate) pool: String,
+    http_port: tidegate_testing::Port,
+}
+
+impl Site {
+    pub(crate) fn new(cluster: Arc<Cluster>, name: &str, number: u8) -> Self {
+        let site = Self {
+            cluster,
+            name: name.to_owned(),
+            pool: format!("127.{}.{}.0/24", 64 + std::process::id() % 128, number),
+            http_port: tidegate_testing::Port::reserve(),
+        };
+        site.cluster
+            .apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})]);
+        site
+    }
+
+    /// The classes of this site.
+    pub(crate) fn classes(&self) -> Vec<Value> {
+        let controller = self.controller();
+        vec![
+            json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": self.name},
+                "spec": {"controllerName": controller}}),
+            json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": self.name},
+                "spec": {"controller": controller}}),
+        ]
+    }
+
+    pub(crate) fn controller(&self) -> String {
+        format!("tidegate.dev/{}", self.name)
+    }
+
+    /// Starts `tidegate serve --kubernetes` for this site alone, without waiting until it is ready.
+    pub(crate) fn start(&self, more: &[&str]) -> Process {
+        self.start_as(
+            &self.cluster.kubeconfig,
+            &["--controller-name", &self.controller()],
+            more,
+        )
+    }
+
+    /// The same with another kubeconfig and controller.
+    pub(crate) fn start_as(&self, kubeconfig: &str, class: &[&str], more: &[&str]) -> Process {
+        let http_port = self.http_port.number().to_string();
+        let mut arguments = vec![
+            "--kubernetes",
+            "--health",
+            "off",
+            "--address-pool",
+            &self.pool,
+            "--http-port",
+            &http_port,
+        ];
+        arguments.extend(class);
+        arguments.extend(more);
+        let environment = [("KUBECONFIG", kubeconfig), ("POD_NAMESPACE", &self.name)];
+        Process::start_with(env!("CARGO_BIN_EXE_tidegate"), &arguments, &environment)
+    }
+
+    /// The Ingress traffic's address.
+    pub(crate) fn ingress(&self) -> SocketAddr {
+        self.http_port.address()
+    }
+
+    /// Where a Gateway is reached, once its status says so and calls it programmed.
+    pub(crate) async fn programmed(&self, gateway: &str) -> IpAddr {
+        let mut found = None;
+        until(&format!("Gateway {gateway} is programmed"), || {
+            let object = self.get("gateway", gateway).unwrap_or_default();
+            let address = object["status"]["addresses"][0]["value"]
+                .as_str()
+                .and_then(|text| text.parse().ok());
+            found = address.filter(|_| holds(&object["status"]["conditions"], "Programmed"));
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
+    }
+
+    pub(crate) fn get(&self, kind: &str, name: &str) -> Option<Value> {
+        self.cluster.get(kind, &self.name, name)
+    }
+
+    pub(crate) fn gateway(&self, name: &str, listeners: &Value) -> Value {
+        json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": name, "namespace": self.name},
+            "spec": {"gatewayClassName": self.name, "listeners": listeners}})
+    }
+
+    pub(crate) fn route(&self, name: &str, gateway: &str, rules: &Value) -> Value {
+        json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": name, "namespace": self.name},
+            "spec": {"parentRefs": [{"name": gateway}], "rules": rules}})
+    }
+
+    /// A Service with the endpoint `at`.
+    pub(crate) fn service(&self, name: &str, at: SocketAddr) -> Vec<Value> {
+        vec![
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": self.name},
+                "spec": {"ports": [{"port": 80}]}}),
+            json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": {"name": name, "namespace": self.name, "labels": {"kubernetes.io/service-name": name}},
+                "addressType": "IPv4", "ports": [{"port": at.port()}], "endpoints": [{"addresses": [at.ip()]}]}),
+        ]
+    }
+}
+
+/// A backend at an address that endpoints may have: neither API servers nor gateways take loopback.
+pub(crate) async fn backend(name: &str) -> (SocketAddr, Process) {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    // Chooses a source address; nothing is sent.
+    socket
+        .connect("192.0.2.1:9")
+        .expect("a route to somewhere, and so an address that is not loopback");
+    let own = socket.local_addr().unwrap().ip();
+    let at = TcpListener::bind((own, 0)).unwrap().local_addr().unwrap();
+    let process = Process::echo(env!("CARGO_BIN_EXE_tidegate"), at, name).await;
+    (at, process)
+}
+
+/// Whether a condition is true.
+pub(crate) fn holds(conditions: &Value, kind: &str) -> bool {
+    let mut conditions = conditions.as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == kind && condition["status"] == "True")
+}
+
+/// Waits until something holds that nothing announces.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(
+            Instant::now() < deadline,
+            "{what}: did not happen within {PATIENCE:?}"
+        );
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The same for what is awaited.
+pub(crate) async fn until_async(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(
+            Instant::now() < deadline,
+            "{what}: did not happen within {PATIENCE:?}"
+        );
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster")
+}
+
+fn binaries() -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("cluster/bin")
+}
+
+fn script(name: &str, arguments: &[&str], cluster: &str) -> String {
+    let mut command = Command::new(scripts().join(name));
+    command.args(arguments).env("NAME", cluster);
+    run(command).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn run(mut command: Command) -> Result<String, String> {
+    // Not through pipes: what a script leaves running would keep them open.
+    let (out, err) = (
+        tempfile::NamedTempFile::new().unwrap(),
+        tempfile::NamedTempFile::new().unwrap(),
+    );
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(out.reopen().unwrap())
+        .stderr(err.reopen().unwrap())
+        .status()
+        .map_err(|error| error.to_string())?;
+    let read =
+        |file: &tempfile::NamedTempFile| std::fs::read_to_string(file.path()).unwrap_or_default();
+    if status.success() {
+        Ok(read(&out))
+    } else {
+        Err(read(&err))
+    }
+}

@@ -1,0 +1,18 @@
+;; What Higress' SDK for Go links: its own ABI version, Redis, and the leftovers of emscripten.
+(module
+  (import "env" "proxy_redis_init" (func $init (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_redis_call" (func $call (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "pthread_equal" (func $equal (param i32 i32) (result i32)))
+  (import "env" "emscripten_notify_memory_growth" (func $growth (param i32)))
+  (import "env" "proxy_set_property" (func $set_property (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 64) "statuses")
+  (func (export "proxy_abi_version_0_2_100"))
+  (func (export "malloc") (param i32) (result i32) (i32.const 4096))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (call $growth (i32.const 0))
+    (i32.store8 (i32.const 80) (call $init (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
+    (i32.store8 (i32.const 81) (call $call (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
+    (i32.store8 (i32.const 82) (call $equal (i32.const 4) (i32.const 4)))
+    (i32.store8 (i32.const 83) (call $equal (i32.const 4) (i32.const 5)))
+    (drop (call $set_property (i32.const 64) (i32.const 8) (i32.const 80) (i32.const 4))) (i32.const 0)))

@@ -1,0 +1,15 @@
+;; _initialize comes first and main after it; _start, which is there too, is never called.
+(module
+  (import "env" "proxy_set_property" (func $set_property (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 64) "started")
+  (global $at (mut i32) (i32.const 80))
+  (func $note (param i32) (i32.store8 (global.get $at) (local.get 0)) (global.set $at (i32.add (global.get $at) (i32.const 1))))
+  (func (export "_initialize") (call $note (i32.const 0x69)))
+  (func (export "main") (param i32 i32) (result i32) (call $note (i32.const 0x6d)) (i32.const 1))
+  (func (export "_start") unreachable)
+  (func (export "proxy_abi_version_0_2_0"))
+  (func (export "malloc") (param i32) (result i32) (i32.const 4096))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (drop (call $set_property (i32.const 64) (i32.const 7) (i32.const 80) (i32.sub (global.get $at) (i32.const 80))))
+    (i32.const 0)))
