@@ -11,7 +11,26 @@ use std::process::{Command, exit};
 
 const TARGET: &str = "wasm32-wasip1";
 const PROFILE: &str = "filter";
-const FILTERS: [&str; 4] = ["basic-auth", "cors", "rate-limit", "rewrite"];
+const FILTERS: [&str; 18] = [
+    "api-key",
+    "basic-auth",
+    "body-limit",
+    "client-cert",
+    "cookie-rewrite",
+    "cors",
+    "csrf",
+    "error-pages",
+    "ext-auth",
+    "fault",
+    "headers",
+    "hmac",
+    "ip-acl",
+    "jwt",
+    "rate-limit",
+    "redirect",
+    "request-block",
+    "rewrite",
+];
 
 /// Settings of the outer build that must not reach the guests: wrappers (clippy, sccache, coverage), flags, targets, profiles.
 const FOREIGN: [&str; 12] = [
@@ -55,11 +74,17 @@ fn watch(filters: &Path, workspace: &Path) {
     }
     for name in FILTERS {
         for part in ["src", "Cargo.toml", "schema.json"] {
-            println!("cargo::rerun-if-changed={}", filters.join(name).join(part).display());
+            println!(
+                "cargo::rerun-if-changed={}",
+                filters.join(name).join(part).display()
+            );
         }
     }
     for part in ["src", "Cargo.toml"] {
-        println!("cargo::rerun-if-changed={}", workspace.join("sdk").join(part).display());
+        println!(
+            "cargo::rerun-if-changed={}",
+            workspace.join("sdk").join(part).display()
+        );
     }
 }
 

@@ -36,34 +36,94 @@ pub fn get(name: &str) -> Option<&'static Bundled> {
     BUNDLED.iter().find(|filter| filter.name == name)
 }
 
-static BUNDLED: [Bundled; 4] = [
-    Bundled {
-        name: "basic-auth",
-        description: "HTTP basic authentication against htpasswd hashes",
-        module: include_bytes!(concat!(env!("OUT_DIR"), "/basic-auth.wasm")),
-        schema: include_str!("../basic-auth/schema.json"),
-        // A bcrypt hash of cost 12 takes a quarter of a second.
-        call_timeout: Some(Duration::from_millis(500)),
-    },
-    Bundled {
-        name: "cors",
-        description: "Cross-origin resource sharing, as the Gateway API and as ingress-nginx define it",
-        module: include_bytes!(concat!(env!("OUT_DIR"), "/cors.wasm")),
-        schema: include_str!("../cors/schema.json"),
-        call_timeout: None,
-    },
-    Bundled {
-        name: "rate-limit",
-        description: "Local rate limits with counters shared by all workers",
-        module: include_bytes!(concat!(env!("OUT_DIR"), "/rate-limit.wasm")),
-        schema: include_str!("../rate-limit/schema.json"),
-        call_timeout: None,
-    },
-    Bundled {
-        name: "rewrite",
-        description: "Rewrites of path, query and host with regular expressions",
-        module: include_bytes!(concat!(env!("OUT_DIR"), "/rewrite.wasm")),
-        schema: include_str!("../rewrite/schema.json"),
-        call_timeout: None,
-    },
+/// A filter whose module build.rs has left in OUT_DIR under its name.
+macro_rules! bundled {
+    ($name:literal, $description:literal, $call_timeout:expr) => {
+        Bundled {
+            name: $name,
+            description: $description,
+            module: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".wasm")),
+            schema: include_str!(concat!("../", $name, "/schema.json")),
+            call_timeout: $call_timeout,
+        }
+    };
+}
+
+static BUNDLED: [Bundled; 18] = [
+    bundled!(
+        "api-key",
+        "API keys in a header, a query parameter or a cookie",
+        None
+    ),
+    // A bcrypt hash of cost 12 takes a quarter of a second.
+    bundled!(
+        "basic-auth",
+        "HTTP basic authentication against htpasswd hashes",
+        Some(Duration::from_millis(500))
+    ),
+    bundled!("body-limit", "Limits the length of request bodies", None),
+    bundled!(
+        "client-cert",
+        "Rules over the verified client certificate",
+        None
+    ),
+    bundled!(
+        "cookie-rewrite",
+        "Rewrites the cookies that upstreams set",
+        None
+    ),
+    bundled!(
+        "cors",
+        "Cross-origin resource sharing, as the Gateway API and as ingress-nginx define it",
+        None
+    ),
+    bundled!(
+        "csrf",
+        "Refuses state-changing requests from other origins",
+        None
+    ),
+    bundled!("error-pages", "Replaces error responses with pages", None),
+    bundled!(
+        "ext-auth",
+        "Asks an HTTP service whether a request may pass",
+        None
+    ),
+    bundled!("fault", "Delays and aborts a percentage of requests", None),
+    bundled!(
+        "headers",
+        "Sets, adds and removes headers, with templates over the request",
+        None
+    ),
+    bundled!(
+        "hmac",
+        "Signed requests: webhooks and clients of one's own",
+        None
+    ),
+    bundled!("ip-acl", "Allows and denies clients by address", None),
+    // An RSA signature of 4096 bits, or one over P-521, takes some milliseconds, and several keys may have to be tried.
+    bundled!(
+        "jwt",
+        "JSON Web Tokens, checked against inline or fetched keys",
+        Some(Duration::from_millis(20))
+    ),
+    bundled!(
+        "rate-limit",
+        "Local rate limits with counters shared by all workers",
+        None
+    ),
+    bundled!(
+        "redirect",
+        "Redirects by rules, and rewrites of the upstream's Location",
+        None
+    ),
+    bundled!(
+        "request-block",
+        "Refuses requests by method, path, query, header or body",
+        None
+    ),
+    bundled!(
+        "rewrite",
+        "Rewrites of path, query and host with regular expressions",
+        None
+    ),
 ];

@@ -5,8 +5,13 @@ use std::collections::BTreeSet;
 use tidegate_filters::{Bundled, SCHEMA_SECTION, all, get};
 use wasmparser::{Parser, Payload};
 
-/// Bytes of a module at the most.
-const MAX_SIZE: usize = 400 * 1024;
+/// Bytes of a module at the most. Cryptography with public keys takes more.
+fn max_size(name: &str) -> usize {
+    match name {
+        "jwt" => 1024 * 1024,
+        _ => 400 * 1024,
+    }
+}
 
 /// What Envoy provides beside the hostcalls of the ABI, of which the Rust toolchain uses these.
 const WASI: [&str; 6] = [
@@ -65,7 +70,7 @@ fn contents(filter: &Bundled) -> Contents {
 #[test]
 fn filters_are_found_by_name() {
     let names: Vec<_> = all().iter().map(|filter| filter.name).collect();
-    assert_eq!(names, ["basic-auth", "cors", "rate-limit", "rewrite"]);
+    assert!(names.is_sorted() && names.len() == 18, "{names:?}");
     for name in names {
         assert_eq!(get(name).unwrap().name, name);
     }
@@ -78,7 +83,7 @@ fn modules_are_small_and_stripped() {
     for filter in all() {
         assert!(filter.module.starts_with(b"\0asm"), "{}", filter.name);
         assert!(
-            filter.module.len() <= MAX_SIZE,
+            filter.module.len() <= max_size(filter.name),
             "{} has {} bytes",
             filter.name,
             filter.module.len()

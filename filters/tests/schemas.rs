@@ -2,23 +2,38 @@
 
 use serde_json::{Value, json};
 use tidegate_filters::{all, get};
+use tidegate_sdk::mock::Mock;
 
 /// Whether the filter itself takes a configuration.
 fn parses(name: &str, config: &str) -> Result<(), String> {
-    use tidegate_filter_basic_auth::policy::BasicAuth;
-    use tidegate_filter_cors::policy::Cors;
-    use tidegate_filter_rate_limit::policy::RateLimit;
-    use tidegate_filter_rewrite::policy::Rewrite;
-
-    let text = config.as_bytes();
-    match name {
-        "basic-auth" => BasicAuth::parse(text, [0; 32]).map(drop),
-        "cors" => Cors::parse(text).map(drop),
-        "rate-limit" => RateLimit::parse(text).map(drop),
-        "rewrite" => Rewrite::parse(text).map(drop),
-        name => panic!("{name} needs an arm here"),
+    macro_rules! load {
+        ($($name:literal => $filter:ident,)*) => {
+            match name {
+                $($name => Mock::new().load::<$filter::Plugin>(config).map(drop),)*
+                name => panic!("{name} needs a line here"),
+            }
+        };
     }
-    .map_err(|error| error.to_string())
+    load! {
+        "api-key" => tidegate_filter_api_key,
+        "basic-auth" => tidegate_filter_basic_auth,
+        "body-limit" => tidegate_filter_body_limit,
+        "client-cert" => tidegate_filter_client_cert,
+        "cookie-rewrite" => tidegate_filter_cookie_rewrite,
+        "cors" => tidegate_filter_cors,
+        "csrf" => tidegate_filter_csrf,
+        "error-pages" => tidegate_filter_error_pages,
+        "ext-auth" => tidegate_filter_ext_auth,
+        "fault" => tidegate_filter_fault,
+        "headers" => tidegate_filter_headers,
+        "hmac" => tidegate_filter_hmac,
+        "ip-acl" => tidegate_filter_ip_acl,
+        "jwt" => tidegate_filter_jwt,
+        "rate-limit" => tidegate_filter_rate_limit,
+        "redirect" => tidegate_filter_redirect,
+        "request-block" => tidegate_filter_request_block,
+        "rewrite" => tidegate_filter_rewrite,
+    }
 }
 
 /// The schema of a bundled filter.
@@ -257,5 +272,29 @@ fn schema_and_parser_agree() {
             fine,
             "parser of {name}: {config}: {parsed:?}"
         );
+    }
+}
+
+/// What a case runs with is a configuration for the host, too, which checks it by the schema first.
+#[test]
+fn configurations_of_cases_fit_the_schema() {
+    for filter in all() {
+        let path = format!("{}/{}/cases.yaml", env!("CARGO_MANIFEST_DIR"), filter.name);
+        let yaml = std::fs::read_to_string(path).expect("each filter has cases");
+        let file = tidegate_filter_cases::File::parse(&yaml).expect("cases of this format");
+        let validator = validator(filter.name);
+        for case in file.cases.iter().filter(|case| case.refused.is_none()) {
+            let config = serde_json::from_str(&case.config_text()).unwrap_or(json!({}));
+            let errors: Vec<_> = validator
+                .iter_errors(&config)
+                .map(|error| error.to_string())
+                .collect();
+            assert!(
+                errors.is_empty(),
+                "{}: {}: {errors:?}",
+                filter.name,
+                case.name
+            );
+        }
     }
 }

@@ -221,17 +221,83 @@ async fn a_host_of_another_listener_is_misdirected() {
         assert_eq!(client.get("b.test", "/").await.status, 421);
         assert_eq!(
             client.get("c.test", "/").await.status,
-            200,
-            "listeners of one certificate share connections"
+            421,
+            "even with the same certificate"
         );
         assert_eq!(client.get("A.TEST:443", "/").await.status, 200);
     }
     let foreign = upstream
         .seen()
         .into_iter()
-        .filter(|seen| seen.header("host") == "b.test")
+        .filter(|seen| seen.header("host") != "a.test")
+        .filter(|seen| seen.header("host") != "A.TEST:443")
         .count();
     assert_eq!(foreign, 0);
+}
+
+/// The table of the conformance suite: 421 wherever another listener takes the host, 404 where none does.
+#[tokio::test]
+async fn misdirected_requests_are_told_from_those_that_nobody_serves() {
+    let upstream = upstream().await;
+    let names = [
+        "*.wild.test",
+        "four.wild.test",
+        "second.test",
+        "one.test",
+        "x.test",
+    ];
+    let certificate = Certificate::new(&names);
+    let listener = |name: &str, hostname: &str| {
+        format!(
+            "  - {{name: {name}, port: 443, protocol: HTTPS{hostname}, tls: {{certificateRefs: [{{name: all}}]}}}}\n"
+        )
+    };
+    let gateway = format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: test}}\nspec:\n  gatewayClassName: tidegate\n  listeners:\n{}{}{}{}",
+        listener("any", ""),
+        listener("second", ", hostname: second.test"),
+        listener("wild", ", hostname: \"*.wild.test\""),
+        listener("four", ", hostname: four.wild.test"),
+    );
+    let to = |name: &str, section: &str, hosts: &[&str]| {
+        manifests::route(name, hosts, &manifests::rule("")).replace(
+            "[{name: test}]",
+            &format!("[{{name: test, sectionName: {section}}}]"),
+        )
+    };
+    let manifest = [
+        gateway,
+        manifests::service("up", &[upstream.address()]),
+        to("one", "any", &["one.test"]),
+        to("two", "second", &[]),
+        to("three", "wild", &[]),
+        to("four", "four", &[]),
+        certificate.secret("all"),
+    ]
+    .concat();
+    let gateway = Gateway::start(&manifest).await;
+    let tls = Tls::trusting(&[&certificate], &["h2"]);
+    for (name, host, status) in [
+        ("one.test", "one.test", 200),
+        ("one.test", "second.test", 421),
+        ("one.test", "unknown.test", 404),
+        ("second.test", "second.test", 200),
+        ("second.test", "one.test", 421),
+        ("second.test", "unknown.test", 421),
+        ("three.wild.test", "three.wild.test", 200),
+        ("three.wild.test", "five.wild.test", 200),
+        ("three.wild.test", "four.wild.test", 421),
+        ("three.wild.test", "second.test", 421),
+        ("three.wild.test", "unknown.test", 421),
+        ("four.wild.test", "four.wild.test", 200),
+        ("four.wild.test", "five.wild.test", 421),
+        ("x.test", "one.test", 200),
+        ("x.test", "unknown.test", 404),
+    ] {
+        let client = Client::tls(gateway.https(), &tls, name).await;
+        let answer = client.expect("a handshake").get(host, "/").await;
+        assert_eq!(answer.status, status, "{host} on {name}");
+    }
 }
 
 #[tokio::test]

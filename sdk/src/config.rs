@@ -36,7 +36,13 @@ impl ConfigError {
         if self.field.is_empty() || self.field.starts_with('/') {
             return self.field.clone();
         }
-        format!("/{}", self.field.replace('[', "/").replace(']', "").replace('.', "/"))
+        format!(
+            "/{}",
+            self.field
+                .replace('[', "/")
+                .replace(']', "")
+                .replace('.', "/")
+        )
     }
 
     /// The same error about a field that lies within `outer`, itself a field or a JSON pointer.
@@ -96,7 +102,9 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| {
-            D::Error::custom(format!("{text:?} is no time span such as 10s, 1m30s or 250ms"))
+            D::Error::custom(format!(
+                "{text:?} is no time span such as 10s, 1m30s or 250ms"
+            ))
         })
     }
 }

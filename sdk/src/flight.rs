@@ -77,6 +77,8 @@ impl<T: Clone> Default for Flight<T> {
 
 impl<T> fmt::Debug for Flight<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flight").field("flying", &self.flying).finish_non_exhaustive()
+        f.debug_struct("Flight")
+            .field("flying", &self.flying)
+            .finish_non_exhaustive()
     }
 }

@@ -68,7 +68,9 @@ impl Call {
     ///
     /// Both.
     pub async fn send(self) -> Result<Vec<u8>, Error> {
-        let timeout = u32::try_from(self.timeout.as_millis()).unwrap_or(u32::MAX).max(1);
+        let timeout = u32::try_from(self.timeout.as_millis())
+            .unwrap_or(u32::MAX)
+            .max(1);
         let token = hostcalls::grpc_call(
             &self.cluster,
             &self.service,

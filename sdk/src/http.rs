@@ -104,7 +104,9 @@ impl Call {
     /// A cluster that the host does not let this filter call.
     pub async fn send(self) -> Result<Answer, CallError> {
         // A timeout of zero would mean none.
-        let timeout = u32::try_from(self.timeout.as_millis()).unwrap_or(u32::MAX).max(1);
+        let timeout = u32::try_from(self.timeout.as_millis())
+            .unwrap_or(u32::MAX)
+            .max(1);
         let token = hostcalls::http_call(&self.cluster, &self.headers, &self.body, timeout)
             .map_err(|status| CallError::refused(self.cluster, status))?;
         match Slot::http(token).await {
@@ -158,6 +160,18 @@ impl Answer {
             }),
             None => Err(CallError::NoAnswer),
         }
+    }
+
+    /// Whether the host made it because the cluster could not be asked: it says so in Envoy's words.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        const TEXTS: [&str; 3] = [
+            "upstream connect error",
+            "upstream request timeout",
+            "no healthy upstream",
+        ];
+        let said = |text: &str| self.body.starts_with(text.as_bytes());
+        matches!(self.status, 503 | 504) && TEXTS.into_iter().any(said)
     }
 
     /// The first value of a header.
@@ -216,7 +230,15 @@ mod tests {
         assert_eq!(url("https://a.test/k?x"), parts("https", "a.test", "/k?x"));
         assert_eq!(url("http://a.test:8080"), parts("http", "a.test:8080", "/"));
         assert_eq!(url("http://a.test?x"), parts("http", "a.test", "/?x"));
-        for text in ["", "a.test/k", "ftp://a.test/", "https:///k", "https://u@a.test/", "https://a.test/ k", "https://a.test/#f"] {
+        for text in [
+            "",
+            "a.test/k",
+            "ftp://a.test/",
+            "https:///k",
+            "https://u@a.test/",
+            "https://a.test/ k",
+            "https://a.test/#f",
+        ] {
             assert_eq!(url(text), None, "{text}");
         }
     }

@@ -64,7 +64,10 @@ pub enum CallAnswer {
 impl Mock {
     /// A host without anything in it, whose clock stands at 2026-01-01.
     #[must_use]
-    #[allow(clippy::new_without_default, reason = "it changes the state of the thread")]
+    #[allow(
+        clippy::new_without_default,
+        reason = "it changes the state of the thread"
+    )]
     pub fn new() -> Self {
         runtime::reset();
         with(|state| *state = State::default());
@@ -143,7 +146,12 @@ impl Loaded {
     /// If the filter makes a call or waits for ever.
     #[must_use]
     pub fn run(&self, request: Message, response: Message) -> Outcome {
-        self.run_with(request, |_| response.clone(), |call| panic!("an unexpected call: {call:?}"))
+        let mut response = Some(response);
+        self.run_with(
+            request,
+            |_| response.take().unwrap_or_default(),
+            |call| panic!("an unexpected call: {call:?}"),
+        )
     }
 
     /// One exchange with an upstream and with what its calls are answered.

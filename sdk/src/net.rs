@@ -22,7 +22,9 @@ impl Networks {
                 network(member).ok_or_else(|| {
                     ConfigError::new(
                         format!("{field}[{index}]"),
-                        format!("{member:?} is neither an address nor a network such as 10.0.0.0/8"),
+                        format!(
+                            "{member:?} is neither an address nor a network such as 10.0.0.0/8"
+                        ),
                     )
                 })
             })
@@ -94,8 +96,21 @@ mod tests {
 
     #[test]
     fn what_is_no_network() {
-        for text in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/-1", "10.0.0.0/+8", "a", "10.0.0.0/"] {
-            assert_eq!(networks(&["::1", text]).unwrap_err().field(), "allow[1]", "{text}");
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "::/129",
+            "10.0.0.0/-1",
+            "10.0.0.0/+8",
+            "a",
+            "10.0.0.0/",
+        ] {
+            assert_eq!(
+                networks(&["::1", text]).unwrap_err().field(),
+                "allow[1]",
+                "{text}"
+            );
         }
     }
 }

@@ -112,13 +112,17 @@ impl Request {
     /// Shows `watcher` each piece of the body as it passes, the last one marked; its error is the reply that ends the exchange.
     /// One for each request. It sees no piece that this filter holds back.
     pub fn watch_body(&self, watcher: impl FnMut(&mut Chunk) -> Result<(), Reply> + 'static) {
-        self.stream.side(Direction::Request).set_watcher(Box::new(watcher));
+        self.stream
+            .side(Direction::Request)
+            .set_watcher(Box::new(watcher));
     }
 }
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("context", &self.stream.context()).finish()
+        f.debug_struct("Request")
+            .field("context", &self.stream.context())
+            .finish()
     }
 }
 
@@ -154,7 +158,9 @@ impl Chunk {
 
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chunk").field("is_last", &self.end_of_stream).finish()
+        f.debug_struct("Chunk")
+            .field("is_last", &self.end_of_stream)
+            .finish()
     }
 }
 

@@ -42,12 +42,16 @@ impl Response {
     /// Shows `watcher` each piece of the body as it passes, the last one marked. An error in it comes too late for a reply in most
     /// hosts; the response ends there.
     pub fn watch_body(&self, watcher: impl FnMut(&mut Chunk) -> Result<(), Reply> + 'static) {
-        self.stream.side(Direction::Response).set_watcher(Box::new(watcher));
+        self.stream
+            .side(Direction::Response)
+            .set_watcher(Box::new(watcher));
     }
 }
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Response").field("context", &self.stream.context()).finish()
+        f.debug_struct("Response")
+            .field("context", &self.stream.context())
+            .finish()
     }
 }

@@ -79,7 +79,9 @@ impl<F: Filter> Plugin for Typed<F> {
 
     fn response(self: Rc<Self>, stream: Rc<Stream>, memo: Box<dyn Any>) -> Task {
         Box::pin(async move {
-            let memo = memo.downcast().expect("the request's part of this filter left it");
+            let memo = memo
+                .downcast()
+                .expect("the request's part of this filter left it");
             self.0.response(&Response::new(stream), *memo).await?;
             Ok(Box::new(()) as Box<dyn Any>)
         })
@@ -148,7 +150,9 @@ pub(crate) fn on_configure(root: u32) -> bool {
 }
 
 pub(crate) fn on_headers(direction: Direction, context: u32, end_of_stream: bool) -> Action {
-    callback(context, |stream| stream.on_headers(direction, end_of_stream))
+    callback(context, |stream| {
+        stream.on_headers(direction, end_of_stream)
+    })
 }
 
 pub(crate) fn on_body(direction: Direction, context: u32, end_of_stream: bool) -> Action {

@@ -97,7 +97,8 @@ impl Template {
                 continue;
             }
             let braced = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
-            let (name, after) = braced.ok_or("has a $ that begins no ${variable}; write $$ for a dollar sign")?;
+            let (name, after) =
+                braced.ok_or("has a $ that begins no ${variable}; write $$ for a dollar sign")?;
             if !literal.is_empty() {
                 pieces.push(Piece::Literal(std::mem::take(&mut literal)));
             }
@@ -143,7 +144,9 @@ impl Template {
                     match modifier {
                         Modifier::None => push_visible(value, &mut out),
                         Modifier::Encode => encode(value, &mut out),
-                        Modifier::NoSlash => push_visible(value.strip_suffix(b"/").unwrap_or(value), &mut out),
+                        Modifier::NoSlash => {
+                            push_visible(value.strip_suffix(b"/").unwrap_or(value), &mut out)
+                        }
                     }
                 }
             }
@@ -168,7 +171,11 @@ fn variable(text: &str, captures: &[&str]) -> Result<Piece, String> {
         None => (text, Modifier::None),
         Some((name, "encode")) => (name, Modifier::Encode),
         Some((name, "noslash")) => (name, Modifier::NoSlash),
-        Some((_, other)) => return Err(format!("has the modifier {other:?}; there are encode and noslash")),
+        Some((_, other)) => {
+            return Err(format!(
+                "has the modifier {other:?}; there are encode and noslash"
+            ));
+        }
     };
     let variable = match name {
         "request.method" => Variable::Method,
@@ -194,7 +201,11 @@ fn variable(text: &str, captures: &[&str]) -> Result<Piece, String> {
             Some(("property", path)) if !path.is_empty() => {
                 Variable::Property(path.split('.').map(str::to_owned).collect())
             }
-            _ => return Err(format!("has the variable ${{{name}}}, which does not exist")),
+            _ => {
+                return Err(format!(
+                    "has the variable ${{{name}}}, which does not exist"
+                ));
+            }
         },
     };
     Ok(Piece::Variable(variable, modifier))
@@ -208,10 +219,16 @@ impl Variable {
             Self::Method => source.header(":method"),
             Self::Scheme => source.header(":scheme"),
             Self::Authority => source.header(":authority"),
-            Self::Host => source.header(":authority").map(|authority| host(&authority)),
+            Self::Host => source
+                .header(":authority")
+                .map(|authority| host(&authority)),
             Self::Target => source.header(":path"),
-            Self::Path => source.header(":path").map(|target| split(&target).0.to_vec()),
-            Self::Query => source.header(":path").map(|target| split(&target).1.to_vec()),
+            Self::Path => source
+                .header(":path")
+                .map(|target| split(&target).0.to_vec()),
+            Self::Query => source
+                .header(":path")
+                .map(|target| split(&target).1.to_vec()),
             Self::Header(name) => source.header(name),
             Self::Cookie(name) => {
                 let cookies = source.header("cookie")?;
@@ -221,7 +238,9 @@ impl Variable {
                 let target = source.header(":path")?;
                 parameter(split(&target).1, name)
             }
-            Self::ClientAddress => source.address().map(|address| address.to_string().into_bytes()),
+            Self::ClientAddress => source
+                .address()
+                .map(|address| address.to_string().into_bytes()),
             Self::Property(path) => {
                 let path: Vec<&str> = path.iter().map(String::as_str).collect();
                 source.property(&path)
@@ -266,7 +285,11 @@ pub fn parameter(query: &[u8], name: &str) -> Option<Vec<u8>> {
 /// Percent-decoding as in forms: a plus is a space, and what is no encoding stays as it is.
 #[must_use]
 pub fn decode(text: &[u8]) -> Vec<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [first, after @ ..] = rest {
@@ -298,7 +321,10 @@ pub fn encode(text: &[u8], out: &mut Vec<u8>) {
 }
 
 fn push_visible(text: &[u8], out: &mut Vec<u8>) {
-    out.extend(text.iter().filter(|byte| **byte == b'\t' || (**byte >= 0x20 && **byte != 0x7f)));
+    out.extend(
+        text.iter()
+            .filter(|byte| **byte == b'\t' || (**byte >= 0x20 && **byte != 0x7f)),
+    );
 }
 
 impl Source for Asked<'_> {
@@ -340,7 +366,8 @@ mod tests {
         }
 
         fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
-            (path == ["jwt", "sub"] || path == ["xds", "route_name"]).then(|| path.join("/").into_bytes())
+            (path == ["jwt", "sub"] || path == ["xds", "route_name"])
+                .then(|| path.join("/").into_bytes())
         }
 
         fn capture(&self, name: &str) -> Option<Vec<u8>> {
@@ -360,15 +387,24 @@ mod tests {
             ("plain", "plain"),
             ("$$5", "$5"),
             ("${request.method} ${request.scheme}", "GET https"),
-            ("${request.host}|${request.authority}", "shop.example|Shop.Example:8443"),
+            (
+                "${request.host}|${request.authority}",
+                "shop.example|Shop.Example:8443",
+            ),
             ("${request.path}?${request.query}", "/a/b?x=1&y=a%20b+c&x=2"),
-            ("${request.target|encode}", "%2Fa%2Fb%3Fx%3D1%26y%3Da%2520b%2Bc%26x%3D2"),
+            (
+                "${request.target|encode}",
+                "%2Fa%2Fb%3Fx%3D1%26y%3Da%2520b%2Bc%26x%3D2",
+            ),
             ("${query.x}${query.y}${query.z}", "1a b c"),
             ("${cookie.other}", "w"),
             ("${header.X-None}.", "."),
             ("${header.x-evil}", "ab: c"),
             ("${client.address}", "192.0.2.1"),
-            ("${claim.sub} ${property.xds.route_name}", "jwt/sub xds/route_name"),
+            (
+                "${claim.sub} ${property.xds.route_name}",
+                "jwt/sub xds/route_name",
+            ),
             ("${1}", "captured"),
         ] {
             assert_eq!(render(text).unwrap(), expected, "{text}");

@@ -39,7 +39,7 @@ impl Filter for Example {
     }
 
     async fn request(&self, request: &Request) -> Result<String, Reply> {
-        let path = String::from_utf8(request.path()).unwrap();
+        let path = String::from_utf8(request.path()).expect("the tests send text");
         match path.as_str() {
             "/call" => {
                 let answer = call(&self.cluster, "/check").await?;
@@ -47,13 +47,17 @@ impl Filter for Example {
                     return Err(Reply::new(403).details("refused_by_call"));
                 }
                 let second = call(&self.cluster, "/second").await?;
-                request.headers().set("x-user", second.header("x-user").unwrap_or(b"nobody"));
+                request
+                    .headers()
+                    .set("x-user", second.header("x-user").unwrap_or(b"nobody"));
             }
             "/flight" => {
-                let status = self.flight.run(async || match call(&self.cluster, "/once").await {
-                    Ok(answer) => answer.status,
-                    Err(_) => 0,
-                });
+                let status = self
+                    .flight
+                    .run(async || match call(&self.cluster, "/once").await {
+                        Ok(answer) => answer.status,
+                        Err(_) => 0,
+                    });
                 request.headers().set("x-status", status.await.to_string());
             }
             "/body" => {
@@ -105,11 +109,21 @@ fn a_call_holds_the_request_and_its_answer_decides() {
         Message::request("GET", "/call"),
         |_| ok(),
         |call| {
-            asked.push((call.cluster.clone(), call.request.get(":path").unwrap().to_owned(), call.timeout));
+            asked.push((
+                call.cluster.clone(),
+                call.request.get(":path").unwrap().to_owned(),
+                call.timeout,
+            ));
             CallAnswer::Http(ok().header("x-user", "ann"))
         },
     );
-    assert_eq!(asked, [("auth".into(), "/check".into(), 200), ("auth".into(), "/second".into(), 200)]);
+    assert_eq!(
+        asked,
+        [
+            ("auth".into(), "/check".into(), 200),
+            ("auth".into(), "/second".into(), 200)
+        ]
+    );
     assert_eq!(outcome.upstream.unwrap().get("x-user"), Some("ann"));
     assert_eq!(outcome.response.get("x-memo"), Some("/call"));
 
@@ -119,7 +133,11 @@ fn a_call_holds_the_request_and_its_answer_decides() {
         |_| CallAnswer::Http(Message::response(401)),
     );
     assert_eq!((refused.response.status(), refused.upstream), (403, None));
-    assert_eq!(refused.response.get("x-memo"), None, "a filter's own reply passes as it is");
+    assert_eq!(
+        refused.response.get("x-memo"),
+        None,
+        "a filter's own reply passes as it is"
+    );
 }
 
 #[test]
@@ -129,14 +147,20 @@ fn a_cluster_that_is_not_granted_is_an_error_with_its_name() {
     let filter = mock.load::<Example>(r#"{"cluster": "auth"}"#).unwrap();
     let outcome = filter.run(Message::request("GET", "/call"), ok());
     assert_eq!(outcome.response.status(), 500);
-    assert!(outcome.response.text().contains("\"auth\" (BadArgument)"), "{}", outcome.response.text());
+    assert!(
+        outcome.response.text().contains("\"auth\" (BadArgument)"),
+        "{}",
+        outcome.response.text()
+    );
 }
 
 #[test]
 fn many_wait_for_one_call() {
     let mock = Mock::new();
     let filter = mock.load::<Example>("{}").unwrap();
-    let mut exchanges: Vec<_> = (0..3).map(|_| filter.begin(Message::request("GET", "/flight"))).collect();
+    let mut exchanges: Vec<_> = (0..3)
+        .map(|_| filter.begin(Message::request("GET", "/flight")))
+        .collect();
     for exchange in &mut exchanges {
         assert!(!exchange.proceed(|_| ok()));
     }
@@ -145,7 +169,10 @@ fn many_wait_for_one_call() {
     mock.answer(calls[0].token, CallAnswer::Http(Message::response(204)));
     for mut exchange in exchanges {
         assert!(exchange.proceed(|_| ok()));
-        assert_eq!(exchange.finish().upstream.unwrap().get("x-status"), Some("204"));
+        assert_eq!(
+            exchange.finish().upstream.unwrap().get("x-status"),
+            Some("204")
+        );
     }
 }
 
@@ -164,7 +191,10 @@ fn when_the_one_who_calls_goes_away_the_next_takes_over() {
     assert_eq!(calls.len(), 1);
     mock.answer(calls[0].token, CallAnswer::Http(Message::response(201)));
     assert!(second.proceed(|_| ok()));
-    assert_eq!(second.finish().upstream.unwrap().get("x-status"), Some("201"));
+    assert_eq!(
+        second.finish().upstream.unwrap().get("x-status"),
+        Some("201")
+    );
 }
 
 #[test]
@@ -172,26 +202,49 @@ fn a_body_is_read_whole_however_it_is_cut() {
     let mock = Mock::new();
     let filter = mock.load::<Example>("{}").unwrap();
     for cut in 0..=5 {
-        let request = Message::request("POST", "/body").body(&b"hello"[..cut]).body(&b"hello"[cut..]);
+        let request = Message::request("POST", "/body")
+            .body(&b"hello"[..cut])
+            .body(&b"hello"[cut..]);
         let outcome = filter.run(request, ok());
         assert_eq!(outcome.response.get("x-memo"), Some("5 bytes"));
         assert_eq!(outcome.upstream.unwrap().text(), "hello");
     }
-    let trailers = Message::request("POST", "/body").body("he").body("llo").with_trailers();
+    let trailers = Message::request("POST", "/body")
+        .body("he")
+        .body("llo")
+        .with_trailers();
     let outcome = filter.run(trailers, ok());
     assert_eq!(outcome.response.get("x-memo"), Some("5 bytes"));
     assert_eq!(outcome.upstream.unwrap().text(), "hello");
-    assert_eq!(filter.run(Message::request("POST", "/body"), ok()).response.get("x-memo"), Some("0 bytes"));
+    assert_eq!(
+        filter
+            .run(Message::request("POST", "/body"), ok())
+            .response
+            .get("x-memo"),
+        Some("0 bytes")
+    );
 }
 
 #[test]
 fn a_body_that_is_refused_or_too_long_ends_the_exchange() {
     let mock = Mock::new();
     let filter = mock.load::<Example>("{}").unwrap();
-    let refused = filter.run(Message::request("POST", "/body").body("ref").body("use"), ok());
+    let refused = filter.run(
+        Message::request("POST", "/body").body("ref").body("use"),
+        ok(),
+    );
     assert_eq!(refused.response.status(), 422);
-    assert_eq!(refused.upstream.unwrap().text(), "", "its head had gone, nothing of the body");
-    let long = filter.run(Message::request("POST", "/body").body("123456").body("123456"), ok());
+    assert_eq!(
+        refused.upstream.unwrap().text(),
+        "",
+        "its head had gone, nothing of the body"
+    );
+    let long = filter.run(
+        Message::request("POST", "/body")
+            .body("123456")
+            .body("123456"),
+        ok(),
+    );
     assert_eq!(long.response.status(), 413);
 }
 
@@ -199,10 +252,26 @@ fn a_body_that_is_refused_or_too_long_ends_the_exchange() {
 fn a_watcher_sees_pieces_and_can_stop_them() {
     let mock = Mock::new();
     let filter = mock.load::<Example>("{}").unwrap();
-    let fine = filter.run(Message::request("POST", "/watch").body("12345").body("12345"), ok());
-    assert_eq!((fine.response.status(), fine.upstream.unwrap().text()), (200, "1234512345".into()));
-    let long = filter.run(Message::request("POST", "/watch").body("123456").body("123456"), ok());
-    assert_eq!((long.response.status(), long.upstream.unwrap().text()), (413, "123456".into()));
+    let fine = filter.run(
+        Message::request("POST", "/watch")
+            .body("12345")
+            .body("12345"),
+        ok(),
+    );
+    assert_eq!(
+        (fine.response.status(), fine.upstream.unwrap().text()),
+        (200, "1234512345".into())
+    );
+    let long = filter.run(
+        Message::request("POST", "/watch")
+            .body("123456")
+            .body("123456"),
+        ok(),
+    );
+    assert_eq!(
+        (long.response.status(), long.upstream.unwrap().text()),
+        (413, "123456".into())
+    );
 }
 
 #[test]
@@ -222,8 +291,14 @@ fn a_timer_holds_the_request_until_it_is_due() {
 fn a_response_can_be_replaced() {
     let mock = Mock::new();
     let filter = mock.load::<Example>("{}").unwrap();
-    let outcome = filter.run(Message::request("GET", "/"), Message::response(502).body("bad"));
-    assert_eq!((outcome.response.status(), outcome.response.text()), (200, "instead".into()));
+    let outcome = filter.run(
+        Message::request("GET", "/"),
+        Message::response(502).body("bad"),
+    );
+    assert_eq!(
+        (outcome.response.status(), outcome.response.text()),
+        (200, "instead".into())
+    );
     assert_eq!(outcome.response.get("content-type"), Some("text/plain"));
 }
 
@@ -232,7 +307,13 @@ fn shared_data_counts_and_its_refusal_is_a_value() {
     let mock = Mock::new();
     let filter = mock.load::<Example>("{}").unwrap();
     for _ in 0..3 {
-        assert_eq!(filter.run(Message::request("GET", "/count"), ok()).response.status(), 200);
+        assert_eq!(
+            filter
+                .run(Message::request("GET", "/count"), ok())
+                .response
+                .status(),
+            200
+        );
     }
     assert_eq!(shared::get("count").unwrap().unwrap().0, [3]);
     mock.refuse_shared_data(true);
@@ -245,5 +326,8 @@ fn shared_data_counts_and_its_refusal_is_a_value() {
 fn a_configuration_that_is_refused_is_logged_with_its_field() {
     let mock = Mock::new();
     let error = mock.load::<Example>(r#"{"cluster": 1}"#).unwrap_err();
-    assert!(error.starts_with("configuration refused: cluster: invalid type"), "{error}");
+    assert!(
+        error.starts_with("configuration refused: cluster: invalid type"),
+        "{error}"
+    );
 }

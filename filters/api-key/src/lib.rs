@@ -25,7 +25,9 @@ impl Filter for Plugin {
 
     async fn request(&self, request: &Request) -> Result<(), Reply> {
         let headers = request.headers();
-        let verdict = self.0.check(&request.path(), &|name| headers.values(name))?;
+        let verdict = self
+            .0
+            .check(&request.path(), &|name| headers.values(name))?;
         property::set(&["api-key", "client"], verdict.client.as_bytes());
         for edit in verdict.edits {
             match edit {

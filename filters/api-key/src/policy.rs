@@ -69,7 +69,9 @@ impl Policy {
         target: &[u8],
         values: &dyn Fn(&str) -> Vec<Vec<u8>>,
     ) -> Result<Verdict, Reply> {
-        let client = self.client(target, values).ok_or_else(|| self.unauthorized())?;
+        let client = self
+            .client(target, values)
+            .ok_or_else(|| self.unauthorized())?;
         let mut edits = Vec::new();
         if self.strip {
             let mut target = target.to_vec();
@@ -85,7 +87,10 @@ impl Policy {
 
     /// The first place that holds a key decides; a wrong key there is not made good by a right one elsewhere.
     fn client(&self, target: &[u8], values: &dyn Fn(&str) -> Vec<Vec<u8>>) -> Option<String> {
-        let key = self.places.iter().find_map(|place| place.find(target, values))?;
+        let key = self
+            .places
+            .iter()
+            .find_map(|place| place.find(target, values))?;
         // Two keys are a mistake or an attack: what this filter reads need not be what the upstream reads.
         let [key] = &key[..] else {
             return None;

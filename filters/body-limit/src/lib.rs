@@ -23,7 +23,8 @@ impl Filter for Plugin {
         let Some(limit) = self.0.limit() else {
             return Ok(());
         };
-        self.0.announced(&request.headers().values("content-length"))?;
+        self.0
+            .announced(&request.headers().values("content-length"))?;
         if request.has_body() {
             // A body without a length, or one that is longer than it said.
             let refusal = self.0.refusal();

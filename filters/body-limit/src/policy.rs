@@ -15,15 +15,14 @@ pub struct Policy {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Config {
-    max: Size,
+    /// Bytes, as a number or in nginx's notation (`8m`).
+    #[serde(deserialize_with = "read_size")]
+    max: u64,
     #[serde(default = "default_status")]
     status: u16,
     #[serde(default = "default_body")]
     body: String,
 }
-
-/// Bytes, as a number or in nginx's notation (`8m`).
-struct Size(u64);
 
 fn default_status() -> u16 {
     413
@@ -46,7 +45,7 @@ impl Policy {
         }
         Ok(Self {
             // 0 means none, as in nginx.
-            limit: (config.max.0 > 0).then_some(config.max.0),
+            limit: (config.max > 0).then_some(config.max),
             status: config.status,
             body: config.body,
         })
@@ -86,20 +85,18 @@ impl Policy {
     }
 }
 
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(u64),
-            Text(String),
-        }
-        const EXPECTED: &str = "expected a number of bytes, or one with k, m or g behind it";
-        match Written::deserialize(deserializer).map_err(|_| D::Error::custom(EXPECTED))? {
-            Written::Number(number) => Ok(Self(number)),
-            Written::Text(text) => size(&text)
-                .map(Self)
-                .ok_or_else(|| D::Error::custom(format!("{text:?} is no size: {EXPECTED}"))),
+fn read_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(u64),
+        Text(String),
+    }
+    const EXPECTED: &str = "expected a number of bytes, or one with k, m or g behind it";
+    match Written::deserialize(deserializer).map_err(|_| D::Error::custom(EXPECTED))? {
+        Written::Number(number) => Ok(number),
+        Written::Text(text) => {
+            size(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no size: {EXPECTED}")))
         }
     }
 }
@@ -113,7 +110,9 @@ fn size(text: &str) -> Option<u64> {
         _ => (&lower[..], 1),
     };
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    plain.then(|| digits.parse::<u64>().ok()?.checked_mul(factor)).flatten()
+    plain
+        .then(|| digits.parse::<u64>().ok()?.checked_mul(factor))
+        .flatten()
 }
 
 #[cfg(test)]
@@ -155,6 +154,9 @@ mod tests {
             assert_eq!(policy.announced(&values).is_ok(), fine, "{values:?}");
         }
         let none = Policy::parse(br#"{"max": 0}"#).unwrap();
-        assert_eq!((none.limit(), none.announced(&["9999999"]).is_ok()), (None, true));
+        assert_eq!(
+            (none.limit(), none.announced(&["9999999"]).is_ok()),
+            (None, true)
+        );
     }
 }

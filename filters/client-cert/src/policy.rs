@@ -90,7 +90,9 @@ impl Policy {
             header::is_value(value.as_bytes()).then_some(value)
         };
         let headers = self.forward.iter();
-        headers.map(|(name, field)| (name.as_str(), value(field))).collect()
+        headers
+            .map(|(name, field)| (name.as_str(), value(field)))
+            .collect()
     }
 }
 
@@ -99,11 +101,19 @@ impl Policy {
 impl Rule {
     fn matches(&self, certificate: &Certificate) -> bool {
         let fits = |regex: &Option<Regex>, text: Option<&str>| {
-            regex.as_ref().is_none_or(|regex| text.is_some_and(|text| regex.is_match(text)))
+            regex
+                .as_ref()
+                .is_none_or(|regex| text.is_some_and(|text| regex.is_match(text)))
         };
-        let fingerprint = certificate.fingerprint.as_ref().map(|text| text.to_ascii_lowercase());
+        let fingerprint = certificate
+            .fingerprint
+            .as_ref()
+            .map(|text| text.to_ascii_lowercase());
         fits(&self.subject, Some(&certificate.subject))
-            && fits(&self.cn, subject::common_name(&certificate.subject).as_deref())
+            && fits(
+                &self.cn,
+                subject::common_name(&certificate.subject).as_deref(),
+            )
             && fits(&self.dns_san, certificate.dns_san.as_deref())
             && fits(&self.uri_san, certificate.uri_san.as_deref())
             && (self.fingerprints.is_empty()

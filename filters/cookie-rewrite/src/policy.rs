@@ -110,31 +110,43 @@ impl Policy {
 
 /// The first replacement that matches. A leading dot means nothing (RFC 6265 section 5.2.3), nor does case.
 fn apply_domain(replacements: &[Replacement], domain: &str) -> Option<String> {
-    let bare = domain.strip_prefix('.').unwrap_or(domain).to_ascii_lowercase();
-    replacements.iter().find_map(|replacement| match &replacement.from {
-        From::Text(from) => {
-            let from = from.strip_prefix('.').unwrap_or(from);
-            from.eq_ignore_ascii_case(&bare).then(|| replacement.to.clone())
-        }
-        From::Expression(regex) => {
-            let to = replacement.to.as_str();
-            regex.is_match(&bare).then(|| regex.replace(&bare, to).into_owned())
-        }
-    })
+    let bare = domain
+        .strip_prefix('.')
+        .unwrap_or(domain)
+        .to_ascii_lowercase();
+    replacements
+        .iter()
+        .find_map(|replacement| match &replacement.from {
+            From::Text(from) => {
+                let from = from.strip_prefix('.').unwrap_or(from);
+                from.eq_ignore_ascii_case(&bare)
+                    .then(|| replacement.to.clone())
+            }
+            From::Expression(regex) => {
+                let to = replacement.to.as_str();
+                regex
+                    .is_match(&bare)
+                    .then(|| regex.replace(&bare, to).into_owned())
+            }
+        })
 }
 
 /// The first replacement that matches: of the beginning, or of what the expression matches.
 fn apply_path(replacements: &[Replacement], path: &str) -> Option<String> {
-    replacements.iter().find_map(|replacement| match &replacement.from {
-        From::Text(from) => {
-            let rest = path.strip_prefix(from.as_str())?;
-            Some(format!("{}{rest}", replacement.to))
-        }
-        From::Expression(regex) => {
-            let to = replacement.to.as_str();
-            regex.is_match(path).then(|| regex.replace(path, to).into_owned())
-        }
-    })
+    replacements
+        .iter()
+        .find_map(|replacement| match &replacement.from {
+            From::Text(from) => {
+                let rest = path.strip_prefix(from.as_str())?;
+                Some(format!("{}{rest}", replacement.to))
+            }
+            From::Expression(regex) => {
+                let to = replacement.to.as_str();
+                regex
+                    .is_match(path)
+                    .then(|| regex.replace(path, to).into_owned())
+            }
+        })
 }
 
 /// A cookie in parts.
@@ -201,26 +213,33 @@ impl Cookie<'_> {
 
     fn write(&self) -> String {
         let parts = std::iter::once(self.pair).chain(self.attributes.iter().map(String::as_str));
-        parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+        parts
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 }
 
 fn compile(field: &str, list: &[ReplacementConfig]) -> Result<Vec<Replacement>, ConfigError> {
     let list = list.iter().enumerate();
-    list.map(|(index, entry)| entry.compile(&format!("{field}[{index}]"))).collect()
+    list.map(|(index, entry)| entry.compile(&format!("{field}[{index}]")))
+        .collect()
 }
 
 impl ReplacementConfig {
     fn compile(&self, field: &str) -> Result<Replacement, ConfigError> {
         const MAX_PROGRAM: usize = 64 * 1024;
         if !header::is_value(self.to.as_bytes()) || self.to.contains(';') {
-            let problem = "must be visible ASCII without a semicolon, which would end the attribute";
+            let problem =
+                "must be visible ASCII without a semicolon, which would end the attribute";
             return Err(ConfigError::new(format!("{field}.to"), problem));
         }
         let field = format!("{field}.from");
         // nginx's notation: ~ for an expression, ~* for one without case.
         let from = match self.from.strip_prefix('~') {
-            None if self.from.is_empty() => return Err(ConfigError::new(field, "must not be empty")),
+            None if self.from.is_empty() => {
+                return Err(ConfigError::new(field, "must not be empty"));
+            }
             None => From::Text(self.from.clone()),
             Some(pattern) => {
                 let pattern = match pattern.strip_prefix('*') {
@@ -229,7 +248,10 @@ impl ReplacementConfig {
                 };
                 let regex = RegexBuilder::new(&pattern).size_limit(MAX_PROGRAM).build();
                 let regex = regex.map_err(|error| {
-                    ConfigError::new(field, format!("{pattern:?} is no usable expression: {error}"))
+                    ConfigError::new(
+                        field,
+                        format!("{pattern:?} is no usable expression: {error}"),
+                    )
                 })?;
                 From::Expression(regex)
             }
@@ -248,7 +270,13 @@ mod tests {
     #[test]
     fn what_is_no_cookie_stays_byte_for_byte() {
         let policy = Policy::parse(br#"{"path": [{"from": "/", "to": "/app/"}]}"#).unwrap();
-        for value in [&b"\xff\xfe; Path=/"[..], b"", b"a", b"a=b;;  ;Secure", b"a=b; path"] {
+        for value in [
+            &b"\xff\xfe; Path=/"[..],
+            b"",
+            b"a",
+            b"a=b;;  ;Secure",
+            b"a=b; path",
+        ] {
             assert_eq!(policy.rewrite(value), value);
         }
     }
@@ -258,10 +286,17 @@ mod tests {
         for (text, field) in [
             (r#"{"path": [{"from": "", "to": "/"}]}"#, "/path/0/from"),
             (r#"{"path": [{"from": "~(", "to": "/"}]}"#, "/path/0/from"),
-            (r#"{"domain": [{"from": "a", "to": "b; Secure"}]}"#, "/domain/0/to"),
+            (
+                r#"{"domain": [{"from": "a", "to": "b; Secure"}]}"#,
+                "/domain/0/to",
+            ),
             (r#"{"sameSite": "lax"}"#, "/sameSite"),
         ] {
-            assert_eq!(Policy::parse(text.as_bytes()).unwrap_err().pointer(), field, "{text}");
+            assert_eq!(
+                Policy::parse(text.as_bytes()).unwrap_err().pointer(),
+                field,
+                "{text}"
+            );
         }
     }
 }

@@ -60,7 +60,9 @@ enum Missing {
 }
 
 fn default_safe() -> Vec<String> {
-    ["GET", "HEAD", "OPTIONS", "TRACE"].map(String::from).to_vec()
+    ["GET", "HEAD", "OPTIONS", "TRACE"]
+        .map(String::from)
+        .to_vec()
 }
 
 fn default_status() -> u16 {
@@ -84,7 +86,12 @@ impl Policy {
         let origins = origins.map(|(index, text)| {
             Pattern::parse(text).ok_or_else(|| {
                 let field = format!("additionalOrigins[{index}]");
-                ConfigError::new(field, format!("{text:?} is no origin such as https://app.example or https://*.example"))
+                ConfigError::new(
+                    field,
+                    format!(
+                        "{text:?} is no origin such as https://app.example or https://*.example"
+                    ),
+                )
             })
         });
         Ok(Self {
@@ -134,7 +141,9 @@ impl Policy {
     }
 
     fn refusal(&self, details: &'static str) -> Reply {
-        Reply::new(self.status).body("The request comes from another origin.\n").details(details)
+        Reply::new(self.status)
+            .body("The request comes from another origin.\n")
+            .details(details)
     }
 }
 
@@ -145,11 +154,7 @@ impl Origin {
     fn parse(url: &str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         let scheme = scheme.to_ascii_lowercase();
-        let port = match scheme.as_str() {
-            "http" => 80,
-            "https" => 443,
-            _ => return None,
-        };
+        let port = default_port(&scheme)?;
         let authority = rest.split(['/', '?', '#']).next()?;
         let (host, port) = split_port(authority, port)?;
         (!host.is_empty() && !host.contains(['@', '\\', ' '])).then(|| Self {
@@ -163,8 +168,19 @@ impl Origin {
     /// have ended TLS.
     fn is_of(&self, authority: &[u8]) -> bool {
         let authority = std::str::from_utf8(authority).ok();
-        let target = authority.and_then(|authority| split_port(authority, self.port));
-        target.is_some_and(|(host, port)| host.eq_ignore_ascii_case(&self.host) && port == self.port)
+        let target = authority
+            .zip(default_port(&self.scheme))
+            .and_then(|(authority, port)| split_port(authority, port));
+        target
+            .is_some_and(|(host, port)| host.eq_ignore_ascii_case(&self.host) && port == self.port)
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
     }
 }
 
@@ -215,10 +231,22 @@ mod tests {
         assert!(!fits("https://app.example", "http://app.example"));
         assert!(!fits("https://app.example", "https://app.example.evil"));
         assert!(fits("https://*.example:8443", "https://a.b.example:8443"));
-        for origin in ["https://example:8443", "https://evilexample:8443", "https://a.example"] {
+        for origin in [
+            "https://example:8443",
+            "https://evilexample:8443",
+            "https://a.example",
+        ] {
             assert!(!fits("https://*.example:8443", origin), "{origin}");
         }
-        for text in ["", "app.example", "*", "https://", "https://a/b", "https://a.*.b", "ftp://a"] {
+        for text in [
+            "",
+            "app.example",
+            "*",
+            "https://",
+            "https://a/b",
+            "https://a.*.b",
+            "ftp://a",
+        ] {
             assert_eq!(Pattern::parse(text), None, "{text}");
         }
     }

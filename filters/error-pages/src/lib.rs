@@ -59,9 +59,8 @@ async fn ask(backend: &Backend, status: u16, seen: &Seen) -> Result<http::Answer
         call = call.header(name, value);
     }
     let answer = call.send().await.map_err(|error| error.to_string())?;
-    // What the host makes itself when the service is not there.
-    match answer.status {
-        503 | 504 => Err(format!("the answer has status {}", answer.status)),
-        _ => Ok(answer),
+    match answer.is_failure() {
+        true => Err(String::from_utf8_lossy(&answer.body).into_owned()),
+        false => Ok(answer),
     }
 }

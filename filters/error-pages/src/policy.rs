@@ -82,7 +82,8 @@ impl Policy {
         let headers = match self.backend {
             Some(_) => {
                 let headers = self.call_headers.iter();
-                let rendered = headers.map(|(name, template)| (name.clone(), template.render(source)));
+                let rendered =
+                    headers.map(|(name, template)| (name.clone(), template.render(source)));
                 rendered.filter(|(_, value)| !value.is_empty()).collect()
             }
             None => Vec::new(),
@@ -103,8 +104,14 @@ impl Policy {
     #[must_use]
     pub fn kept(&self, values: impl Fn(&str) -> Vec<Vec<u8>>) -> Vec<(String, String)> {
         let names = self.keep.iter();
-        let pairs = names.flat_map(|name| values(name).into_iter().map(move |value| (name.clone(), value)));
-        pairs.filter_map(|(name, value)| Some((name, text(&value)?))).collect()
+        let pairs = names.flat_map(|name| {
+            values(name)
+                .into_iter()
+                .map(move |value| (name.clone(), value))
+        });
+        pairs
+            .filter_map(|(name, value)| Some((name, text(&value)?)))
+            .collect()
     }
 
     /// The page for a status. Of several, the one whose type the client likes best; the first where it does not say.
@@ -129,13 +136,24 @@ impl Policy {
     /// The reply of what the service has answered.
     #[must_use]
     pub fn reply_of(&self, status: u16, answer: &Answer, kept: &[(String, String)]) -> Reply {
-        let use_status = self.backend.as_ref().is_some_and(|backend| backend.use_status);
+        let use_status = self
+            .backend
+            .as_ref()
+            .is_some_and(|backend| backend.use_status);
         let status = match answer.status {
             own @ 200..=599 if use_status => own,
             _ => status,
         };
-        let mut reply = Reply::new(status).body(answer.body.clone()).details("error_page");
-        for name in ["content-type", "content-language", "cache-control", "location", "retry-after"] {
+        let mut reply = Reply::new(status)
+            .body(answer.body.clone())
+            .details("error_page");
+        for name in [
+            "content-type",
+            "content-language",
+            "cache-control",
+            "location",
+            "retry-after",
+        ] {
             if let Some(value) = answer.header(name).and_then(text) {
                 reply = reply.header(name, value);
             }
@@ -171,16 +189,25 @@ fn quality(accept: &[u8], content_type: &str) -> u32 {
         let range = parts.next().unwrap_or_default();
         let precision = if range.eq_ignore_ascii_case(wanted) {
             3
-        } else if range.strip_suffix("/*").is_some_and(|range| range.eq_ignore_ascii_case(main)) {
+        } else if range
+            .strip_suffix("/*")
+            .is_some_and(|range| range.eq_ignore_ascii_case(main))
+        {
             2
         } else if range == "*/*" {
             1
         } else {
             continue;
         };
-        let quality = parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |quality| {
-            quality.parse::<f32>().ok().filter(|quality| (0.0..=1.0).contains(quality)).unwrap_or(0.0)
-        });
+        let quality = parts
+            .find_map(|part| part.strip_prefix("q="))
+            .map_or(1.0, |quality| {
+                quality
+                    .parse::<f32>()
+                    .ok()
+                    .filter(|quality| (0.0..=1.0).contains(quality))
+                    .unwrap_or(0.0)
+            });
         // The most precise range decides, however little it likes the type.
         if precision > best.0 {
             best = (precision, (quality * 1000.0) as u32);

@@ -71,7 +71,8 @@ impl Plugin {
             warn!("the address of the authentication service is no URL for this request");
             return Ok(self.0.failed());
         };
-        let mut call = http::Call::at(self.0.cluster(), &asking.method, &asking.url).timeout(self.0.timeout());
+        let mut call =
+            http::Call::at(self.0.cluster(), &asking.method, &asking.url).timeout(self.0.timeout());
         for (name, value) in &asking.headers {
             call = call.header(name, value);
         }

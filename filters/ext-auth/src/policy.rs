@@ -160,8 +160,15 @@ impl Policy {
     /// Whether this path is open. Not one with dot segments, which an upstream may read as another one.
     #[must_use]
     pub fn is_excepted(&self, path: &[u8]) -> bool {
-        let dots = path.windows(2).any(|pair| pair == b"..") || path.windows(3).any(|code| code.eq_ignore_ascii_case(b"%2e"));
-        !dots && self.except.iter().any(|prefix| path.starts_with(prefix.as_bytes()))
+        let dots = path.windows(2).any(|pair| pair == b"..")
+            || path
+                .windows(3)
+                .any(|code| code.eq_ignore_ascii_case(b"%2e"));
+        !dots
+            && self
+                .except
+                .iter()
+                .any(|prefix| path.starts_with(prefix.as_bytes()))
     }
 
     /// The call about a request with these headers. `None` where variables of the request leave no URL.
@@ -191,7 +198,10 @@ impl Policy {
         };
         set("x-original-url", original_url(source));
         set("x-original-method", original);
-        set("x-auth-request-redirect", self.redirect_header.render(source));
+        set(
+            "x-auth-request-redirect",
+            self.redirect_header.render(source),
+        );
         for (name, template) in &self.set {
             set(name, template.render(source));
         }
@@ -260,8 +270,14 @@ impl Policy {
             url.push(b'=');
             encode(&original_url(source), &mut url);
         }
-        let location = url.into_iter().filter(u8::is_ascii_graphic).map(char::from).collect::<String>();
-        let reply = Reply::new(302).header("location", location).details("ext_auth_sign_in");
+        let location = url
+            .into_iter()
+            .filter(u8::is_ascii_graphic)
+            .map(char::from)
+            .collect::<String>();
+        let reply = Reply::new(302)
+            .header("location", location)
+            .details("ext_auth_sign_in");
         with_cookies(reply, cookies)
     }
 
@@ -275,7 +291,10 @@ impl Policy {
     #[must_use]
     pub fn cache_key(&self, source: &dyn Source) -> Option<Key> {
         // Without any value in it (no cookie, no token) the key would be everybody's.
-        let template = self.cache_key.as_ref().filter(|template| !template.is_empty_for(source))?;
+        let template = self
+            .cache_key
+            .as_ref()
+            .filter(|template| !template.is_empty_for(source))?;
         Some(template.render(source))
     }
 
@@ -292,7 +311,11 @@ impl Policy {
 
     /// The headers that the service decides about: nothing of them may come from the client.
     fn removals(&self) -> Vec<Edit> {
-        self.response_headers.iter().cloned().map(Edit::Remove).collect()
+        self.response_headers
+            .iter()
+            .cloned()
+            .map(Edit::Remove)
+            .collect()
     }
 
     fn edits(&self, answer: &Answer) -> Vec<Edit> {
@@ -314,9 +337,7 @@ impl Policy {
         let cookies: Vec<Vec<u8>> = answer.values("set-cookie").map(<[u8]>::to_vec).collect();
         reply = with_cookies(reply, &cookies);
         reply.body = match self.denied_body {
-            true => {
-                answer.body[..answer.body.len().min(MAX_BODY)].to_vec()
-            }
+            true => answer.body[..answer.body.len().min(MAX_BODY)].to_vec(),
             false if status == 401 => b"401 Unauthorized\n".to_vec(),
             false => b"403 Forbidden\n".to_vec(),
         };
@@ -344,11 +365,19 @@ impl Decision {
 
 fn original_url(source: &dyn Source) -> Vec<u8> {
     let part = |name| source.header(name).unwrap_or_default();
-    [&part(":scheme"), &b"://"[..], &part(":authority"), &part(":path")].concat()
+    [
+        &part(":scheme"),
+        &b"://"[..],
+        &part(":authority"),
+        &part(":path"),
+    ]
+    .concat()
 }
 
 fn with_cookies(reply: Reply, cookies: &[Vec<u8>]) -> Reply {
-    cookies.iter().fold(reply, |reply, cookie| add(reply, "set-cookie", cookie))
+    cookies
+        .iter()
+        .fold(reply, |reply, cookie| add(reply, "set-cookie", cookie))
 }
 
 /// What is no header's value is left out.

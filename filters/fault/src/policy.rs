@@ -69,14 +69,21 @@ impl Policy {
     /// Unknown fields, percentages out of 0 to 100, statuses that are none.
     pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
         let config: Config = config::parse(text)?;
-        let delay = config.delay.map(|delay| {
-            Ok((share("delay.percent", delay.percent)?, delay.time.0))
-        });
+        let delay = config
+            .delay
+            .map(|delay| Ok((share("delay.percent", delay.percent)?, delay.time.0)));
         let abort = config.abort.map(|abort| {
             if !(200..=599).contains(&abort.status) {
-                return Err(ConfigError::new("abort.status", "is no final status; 200 to 599 are"));
+                return Err(ConfigError::new(
+                    "abort.status",
+                    "is no final status; 200 to 599 are",
+                ));
             }
-            Ok((share("abort.percent", abort.percent)?, abort.status, abort.body))
+            Ok((
+                share("abort.percent", abort.percent)?,
+                abort.status,
+                abort.body,
+            ))
         });
         Ok(Self {
             delay: delay.transpose()?,
@@ -89,7 +96,8 @@ impl Policy {
     /// Whether a request has the headers that are wanted.
     #[must_use]
     pub fn concerns(&self, header: &dyn Fn(&str) -> Option<Vec<u8>>) -> bool {
-        let has = |(name, value): &(String, String)| header(name).as_deref() == Some(value.as_bytes());
+        let has =
+            |(name, value): &(String, String)| header(name).as_deref() == Some(value.as_bytes());
         self.headers.iter().all(has)
     }
 
@@ -102,7 +110,9 @@ impl Policy {
     /// What answers this request.
     pub fn abort(&self, random: impl FnOnce() -> u32) -> Option<Reply> {
         let (share, status, body) = self.abort.as_ref()?;
-        let reply = Reply::new(*status).body(body.as_str()).details("fault_filter_abort");
+        let reply = Reply::new(*status)
+            .body(body.as_str())
+            .details("fault_filter_abort");
         share.holds(random).then_some(reply)
     }
 
@@ -145,12 +155,22 @@ mod tests {
     #[test]
     fn errors_name_the_field() {
         for (text, field) in [
-            (r#"{"delay": {"percent": 101, "time": "1s"}}"#, "/delay/percent"),
+            (
+                r#"{"delay": {"percent": 101, "time": "1s"}}"#,
+                "/delay/percent",
+            ),
             (r#"{"delay": {"time": "1"}}"#, "/delay/time"),
             (r#"{"abort": {"status": 100}}"#, "/abort/status"),
-            (r#"{"abort": {"status": 503, "percent": -1}}"#, "/abort/percent"),
+            (
+                r#"{"abort": {"status": 503, "percent": -1}}"#,
+                "/abort/percent",
+            ),
         ] {
-            assert_eq!(Policy::parse(text.as_bytes()).unwrap_err().pointer(), field, "{text}");
+            assert_eq!(
+                Policy::parse(text.as_bytes()).unwrap_err().pointer(),
+                field,
+                "{text}"
+            );
         }
     }
 }

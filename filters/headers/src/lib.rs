@@ -61,7 +61,10 @@ fn remove_prefix(headers: Headers, prefix: &str) {
     let mut names: Vec<_> = headers.pairs().into_iter().map(|(name, _)| name).collect();
     names.retain(|name| name.to_ascii_lowercase().starts_with(prefix.as_bytes()));
     names.dedup();
-    for name in names.iter().filter_map(|name| std::str::from_utf8(name).ok()) {
+    for name in names
+        .iter()
+        .filter_map(|name| std::str::from_utf8(name).ok())
+    {
         headers.remove(name);
     }
 }

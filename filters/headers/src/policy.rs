@@ -136,13 +136,19 @@ impl Policy {
     /// What changes in this request.
     #[must_use]
     pub fn request_edits(&self, source: &dyn Source) -> Vec<Edit> {
-        self.request.iter().filter_map(|rule| rule.edit(source)).collect()
+        self.request
+            .iter()
+            .filter_map(|rule| rule.edit(source))
+            .collect()
     }
 
     /// What changes in the response to this request.
     #[must_use]
     pub fn response_edits(&self, source: &dyn Source) -> Vec<Edit> {
-        self.response.iter().filter_map(|rule| rule.edit(source)).collect()
+        self.response
+            .iter()
+            .filter_map(|rule| rule.edit(source))
+            .collect()
     }
 
     /// Whether responses of this status are edited.
@@ -179,7 +185,10 @@ impl Edits {
         }
         for (name, value) in &self.default {
             let field = format!("{field}/default/{}", config::escape(name));
-            rules.push(Rule::Default(name_of(&field, name)?, value_of(&field, value)?));
+            rules.push(Rule::Default(
+                name_of(&field, name)?,
+                value_of(&field, value)?,
+            ));
         }
         Ok(rules)
     }
@@ -199,7 +208,9 @@ impl Rule {
                 Some(value) => Edit::Set(name.clone(), value),
                 None => Edit::Remove(name.clone()),
             }),
-            Self::Add(name, template) => rendered(template).map(|value| Edit::Add(name.clone(), value)),
+            Self::Add(name, template) => {
+                rendered(template).map(|value| Edit::Add(name.clone(), value))
+            }
             Self::Default(name, template) => {
                 rendered(template).map(|value| Edit::Default(name.clone(), value))
             }
@@ -210,7 +221,10 @@ impl Rule {
 fn name_of(field: &str, name: &str) -> Result<String, ConfigError> {
     let name = name.to_ascii_lowercase();
     if !header::is_token(name.as_bytes()) {
-        return Err(ConfigError::new(field, format!("{name:?} is no header name")));
+        return Err(ConfigError::new(
+            field,
+            format!("{name:?} is no header name"),
+        ));
     }
     if RESERVED.contains(&name.as_str()) {
         let problem = format!("{name} belongs to the connection and must not be changed");
@@ -221,10 +235,12 @@ fn name_of(field: &str, name: &str) -> Result<String, ConfigError> {
 
 fn value_of(field: &str, value: &str) -> Result<Template, ConfigError> {
     if !header::is_value(value.as_bytes()) {
-        let problem = format!("{value:?} is no header value: visible ASCII, no white space at its ends");
+        let problem =
+            format!("{value:?} is no header value: visible ASCII, no white space at its ends");
         return Err(ConfigError::new(field, problem));
     }
-    Template::parse(value, &[]).map_err(|problem| ConfigError::new(field, format!("{value:?} {problem}")))
+    Template::parse(value, &[])
+        .map_err(|problem| ConfigError::new(field, format!("{value:?} {problem}")))
 }
 
 #[cfg(test)]
@@ -271,16 +287,38 @@ mod tests {
     fn errors_name_the_field() {
         for (text, field) in [
             (r#"{"request": {"set": {"a b": "x"}}}"#, "/request/set/a b"),
-            (r#"{"request": {"set": {"Host": "x"}}}"#, "/request/set/Host"),
-            (r#"{"request": {"remove": ["content-length"]}}"#, "/request/remove/0"),
+            (
+                r#"{"request": {"set": {"Host": "x"}}}"#,
+                "/request/set/Host",
+            ),
+            (
+                r#"{"request": {"remove": ["content-length"]}}"#,
+                "/request/remove/0",
+            ),
             (r#"{"response": {"remove": ["*"]}}"#, "/response/remove/0"),
-            (r#"{"response": {"add": {"a/b": "x"}}}"#, "/response/add/a~1b"),
-            (r#"{"response": {"set": {"a": "x\r\ny: z"}}}"#, "/response/set/a"),
+            (
+                r#"{"response": {"add": {"a/b": "x"}}}"#,
+                "/response/add/a~1b",
+            ),
+            (
+                r#"{"response": {"set": {"a": "x\r\ny: z"}}}"#,
+                "/response/set/a",
+            ),
             (r#"{"response": {"set": {"a": "${x}"}}}"#, "/response/set/a"),
-            (r#"{"response": {"statuses": [99]}}"#, "/response/statuses/0"),
-            (r#"{"response": {"statuses": ["200"]}}"#, "/response/statuses/0"),
+            (
+                r#"{"response": {"statuses": [99]}}"#,
+                "/response/statuses/0",
+            ),
+            (
+                r#"{"response": {"statuses": ["200"]}}"#,
+                "/response/statuses/0",
+            ),
         ] {
-            assert_eq!(Policy::parse(text.as_bytes()).unwrap_err().pointer(), field, "{text}");
+            assert_eq!(
+                Policy::parse(text.as_bytes()).unwrap_err().pointer(),
+                field,
+                "{text}"
+            );
         }
     }
 }

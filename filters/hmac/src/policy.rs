@@ -106,7 +106,11 @@ impl Policy {
     #[must_use]
     pub fn named_key(&self, signed: &Signed) -> Option<&str> {
         match &signed.key_id {
-            Some(id) => self.secrets.iter().map(|(name, _)| name.as_str()).find(|name| name == id),
+            Some(id) => self
+                .secrets
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .find(|name| name == id),
             // Without a name in the request only a single secret is known before the code is checked.
             None => match &self.secrets[..] {
                 [(name, _)] => Some(name),
@@ -120,11 +124,21 @@ impl Policy {
     /// # Errors
     ///
     /// The refusal where something is missing, there twice, or too old.
-    pub fn read(&self, values: &dyn Fn(&str) -> Vec<Vec<u8>>, now: Duration) -> Result<Signed, Reply> {
-        let codes = self.signature.find(values).ok_or_else(|| refusal("hmac_malformed"))?;
+    pub fn read(
+        &self,
+        values: &dyn Fn(&str) -> Vec<Vec<u8>>,
+        now: Duration,
+    ) -> Result<Signed, Reply> {
+        let codes = self
+            .signature
+            .find(values)
+            .ok_or_else(|| refusal("hmac_malformed"))?;
         let codes: Vec<Vec<u8>> = codes
             .iter()
-            .filter_map(|text| self.encoding.decode(text.strip_prefix(self.prefix.as_str())?))
+            .filter_map(|text| {
+                self.encoding
+                    .decode(text.strip_prefix(self.prefix.as_str())?)
+            })
             .take(MAX_CODES)
             .collect();
         if codes.is_empty() {
@@ -139,7 +153,11 @@ impl Policy {
             Some((field, tolerance)) => {
                 let text = one(field)?;
                 let digits = text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_digit());
-                let time = text.parse().ok().filter(|_| digits).map(Duration::from_secs);
+                let time = text
+                    .parse()
+                    .ok()
+                    .filter(|_| digits)
+                    .map(Duration::from_secs);
                 let fresh = time.is_some_and(|time| now.abs_diff(time) <= *tolerance);
                 if !fresh {
                     return Err(refusal("hmac_too_old"));
@@ -162,7 +180,10 @@ impl Policy {
             request: source,
             timestamp: &signed.timestamp,
         };
-        self.message.iter().map(|template| template.render(&source)).collect()
+        self.message
+            .iter()
+            .map(|template| template.render(&source))
+            .collect()
     }
 
     /// Whether one of the codes is right.
@@ -175,7 +196,10 @@ impl Policy {
         let mut secrets = self.secrets.iter().filter(|(name, _)| fits(name));
         let found = secrets.any(|(_, secret)| {
             let code = self.algorithm.code(&secret.0, around, body);
-            signed.codes.iter().any(|sent| bool::from(sent.ct_eq(&code)))
+            signed
+                .codes
+                .iter()
+                .any(|sent| bool::from(sent.ct_eq(&code)))
         });
         match found {
             true => Ok(()),
@@ -231,7 +255,11 @@ impl Field {
         };
         let pairs = value.split(',').filter_map(|pair| pair.split_once('='));
         let of_name = pairs.filter(|(key, _)| key.trim() == name);
-        Some(of_name.map(|(_, value)| value.trim().trim_matches('"').to_owned()).collect())
+        Some(
+            of_name
+                .map(|(_, value)| value.trim().trim_matches('"').to_owned())
+                .collect(),
+        )
     }
 }
 
@@ -242,11 +270,17 @@ impl Encoding {
         match self {
             Self::Base64 => BASE64.decode(text).ok(),
             Self::Hex => {
-                let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+                let digit = |byte: u8| {
+                    char::from(byte)
+                        .to_digit(16)
+                        .and_then(|digit| u8::try_from(digit).ok())
+                };
                 let pairs = text.as_bytes().chunks(2);
                 pairs
                     .map(|pair| match pair {
-                        [high, low] => digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low),
+                        [high, low] => digit(*high)
+                            .zip(digit(*low))
+                            .map(|(high, low)| high << 4 | low),
                         _ => None,
                     })
                     .collect()
@@ -259,8 +293,13 @@ impl Encoding {
 
 impl Algorithm {
     fn code(self, secret: &[u8], around: &[Vec<u8>], body: &[u8]) -> Vec<u8> {
-        fn run<M: Mac + hmac::digest::KeyInit>(secret: &[u8], around: &[Vec<u8>], body: &[u8]) -> Vec<u8> {
-            let mut mac = <M as Mac>::new_from_slice(secret).expect("HMAC takes secrets of any length");
+        fn run<M: Mac + hmac::digest::KeyInit>(
+            secret: &[u8],
+            around: &[Vec<u8>],
+            body: &[u8],
+        ) -> Vec<u8> {
+            let mut mac =
+                <M as Mac>::new_from_slice(secret).expect("HMAC takes secrets of any length");
             for (index, piece) in around.iter().enumerate() {
                 if index > 0 {
                     mac.update(body);

@@ -57,7 +57,8 @@ impl Policy {
             return Err(ConfigError::new("status", "is no refusal; 400 to 599 are"));
         }
         if config.trusted_hops > 0 && !config.trusted_proxies.is_empty() {
-            let problem = "stands beside trustedHops; proxies are either counted or known by address";
+            let problem =
+                "stands beside trustedHops; proxies are either counted or known by address";
             return Err(ConfigError::new("trustedProxies", problem));
         }
         for (index, prefix) in config.except.iter().enumerate() {
@@ -86,9 +87,18 @@ impl Policy {
     /// Whether this path is open to everybody. Not one with dot segments, which an upstream may read as another one.
     #[must_use]
     pub fn is_excepted(&self, path: &[u8]) -> bool {
-        let plain = !path.windows(2).any(|pair| pair == b"/.") || path.starts_with(b"/.well-known/");
-        let dots = path.windows(2).any(|pair| pair == b"..") || path.windows(3).any(|code| code.eq_ignore_ascii_case(b"%2e"));
-        plain && !dots && self.except.iter().any(|prefix| path.starts_with(prefix.as_bytes()))
+        let plain =
+            !path.windows(2).any(|pair| pair == b"/.") || path.starts_with(b"/.well-known/");
+        let dots = path.windows(2).any(|pair| pair == b"..")
+            || path
+                .windows(3)
+                .any(|code| code.eq_ignore_ascii_case(b"%2e"));
+        plain
+            && !dots
+            && self
+                .except
+                .iter()
+                .any(|prefix| path.starts_with(prefix.as_bytes()))
     }
 
     /// Whether the header is needed.
@@ -113,14 +123,18 @@ impl Policy {
         }
         let client = match self.trusted_proxies.is_empty() {
             true => address::client(peer, forwarded_for, self.trusted_hops),
-            false => address::client_behind(peer, forwarded_for, |hop| self.trusted_proxies.contains(hop)),
+            false => address::client_behind(peer, forwarded_for, |hop| {
+                self.trusted_proxies.contains(hop)
+            }),
         };
         let allowed = client.is_some_and(|client| {
             !self.deny.contains(client) && (self.allow.is_empty() || self.allow.contains(client))
         });
         match allowed {
             true => Ok(()),
-            false => Err(Reply::new(self.status).body(self.body.as_str()).details("ip_acl_denied")),
+            false => Err(Reply::new(self.status)
+                .body(self.body.as_str())
+                .details("ip_acl_denied")),
         }
     }
 }
@@ -160,14 +174,19 @@ mod tests {
         let none = format!("{{{allow}}}");
         assert!(!allowed(&none, "10.0.0.1", "198.51.100.7"));
         assert!(allowed(&hops, "10.0.0.1", "198.51.100.7"));
-        assert!(allowed(&proxies, "10.0.0.1", "6.6.6.6, 198.51.100.7, 10.0.0.2"));
+        assert!(allowed(
+            &proxies,
+            "10.0.0.1",
+            "6.6.6.6, 198.51.100.7, 10.0.0.2"
+        ));
         assert!(!allowed(&proxies, "6.6.6.6", "198.51.100.7"));
         assert!(!allowed(&proxies, "10.0.0.1", "198.51.100.7, 6.6.6.6"));
     }
 
     #[test]
     fn exceptions_do_not_open_other_paths() {
-        let policy = Policy::parse(br#"{"except": ["/.well-known/acme-challenge/", "/open/"]}"#).unwrap();
+        let policy =
+            Policy::parse(br#"{"except": ["/.well-known/acme-challenge/", "/open/"]}"#).unwrap();
         for (path, expected) in [
             ("/.well-known/acme-challenge/x", true),
             ("/open/x", true),
@@ -186,11 +205,18 @@ mod tests {
         for (text, field) in [
             (r#"{"allow": ["10.0.0.0/40"]}"#, "/allow/0"),
             (r#"{"deny": ["::1", "x"]}"#, "/deny/1"),
-            (r#"{"trustedHops": 1, "trustedProxies": ["::1"]}"#, "/trustedProxies"),
+            (
+                r#"{"trustedHops": 1, "trustedProxies": ["::1"]}"#,
+                "/trustedProxies",
+            ),
             (r#"{"status": 200}"#, "/status"),
             (r#"{"except": ["open"]}"#, "/except/0"),
         ] {
-            assert_eq!(Policy::parse(text.as_bytes()).unwrap_err().pointer(), field, "{text}");
+            assert_eq!(
+                Policy::parse(text.as_bytes()).unwrap_err().pointer(),
+                field,
+                "{text}"
+            );
         }
     }
 }

@@ -136,5 +136,8 @@ async fn get(remote: &Remote) -> Result<Vec<u8>, String> {
 fn failed(store: &Store, problem: &str) {
     const RETRY: Duration = Duration::from_secs(5);
     store.postpone(time::now() + RETRY);
-    warn!("keys cannot be fetched from {}: {problem}", store.remote().url);
+    warn!(
+        "keys cannot be fetched from {}: {problem}",
+        store.remote().url
+    );
 }

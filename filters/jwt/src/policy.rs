@@ -112,16 +112,20 @@ impl Policy {
         target: &[u8],
         values: &dyn Fn(&str) -> Vec<Vec<u8>>,
     ) -> Result<Option<Token>, Denied> {
-        let found = self.places.iter().enumerate().find_map(|(index, place)| {
-            Some((index, place.find(target, values)?))
-        });
+        let found = self
+            .places
+            .iter()
+            .enumerate()
+            .find_map(|(index, place)| Some((index, place.find(target, values)?)));
         match found {
             None => Ok(None),
             // What this filter reads need not be what the upstream reads.
             Some((_, tokens)) if tokens.len() > 1 => Err(Denied::Several),
             Some((place, tokens)) => {
                 let text = tokens.into_iter().next().unwrap_or_default();
-                Token::parse(&text, place).map(Some).map_err(Denied::Invalid)
+                Token::parse(&text, place)
+                    .map(Some)
+                    .map_err(Denied::Invalid)
             }
         }
     }
@@ -133,7 +137,8 @@ impl Policy {
     /// None of them issues such tokens.
     pub fn provider_of(&self, token: &Token) -> Result<usize, Denied> {
         let issuer = token.issuer();
-        let named = |provider: &Provider| provider.issuer.is_some() && provider.issuer.as_deref() == issuer;
+        let named =
+            |provider: &Provider| provider.issuer.is_some() && provider.issuer.as_deref() == issuer;
         let any = |provider: &Provider| provider.issuer.is_none();
         self.providers
             .iter()
@@ -180,7 +185,11 @@ impl Policy {
         let realm = &self.realm;
         let (status, error, text) = match denied {
             Denied::Missing => (401, String::new(), "A token is missing"),
-            Denied::Several => (400, invalid("invalid_request", "More than one token"), "More than one token"),
+            Denied::Several => (
+                400,
+                invalid("invalid_request", "More than one token"),
+                "More than one token",
+            ),
             Denied::Invalid(text) => (401, invalid("invalid_token", text), text),
             Denied::Scope(scopes) => {
                 let text = "The token lacks a scope";
@@ -198,7 +207,10 @@ impl Policy {
             }
         };
         Reply::new(status)
-            .header("www-authenticate", format!("Bearer realm=\"{realm}\"{error}"))
+            .header(
+                "www-authenticate",
+                format!("Bearer realm=\"{realm}\"{error}"),
+            )
             .body(format!("{text}.\n"))
             .details("jwt_refused")
     }
@@ -230,7 +242,9 @@ impl Provider {
             .ok_or(Denied::Invalid("The algorithm is not allowed"))?;
         match keys.verify(*algorithm, token) {
             true => Ok(()),
-            false => Err(Denied::Invalid("The signature is wrong or its key not known")),
+            false => Err(Denied::Invalid(
+                "The signature is wrong or its key not known",
+            )),
         }
     }
 
@@ -247,7 +261,9 @@ impl Provider {
     #[must_use]
     pub fn properties<'a>(&'a self, claims: &Claims) -> Vec<(&'a str, String)> {
         let names = self.claim_properties.iter().map(String::as_str);
-        names.filter_map(|name| Some((name, claims.header_value(name)?))).collect()
+        names
+            .filter_map(|name| Some((name, claims.header_value(name)?)))
+            .collect()
     }
 
     /// The claims of a token whose signature was found right before.

@@ -6,7 +6,8 @@ use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 
 use tidegate_sdk::shared::{self, SharedDataError};
-use tidegate_sdk::{ConfigError, Filter, Reply, Request, Response, time, warn};
+use tidegate_sdk::template::CLAIMS;
+use tidegate_sdk::{ConfigError, Filter, Reply, Request, Response, property, time, warn};
 
 use policy::{RateLimit, Store, StoreError};
 
@@ -89,6 +90,10 @@ impl policy::Request for Asked<'_> {
         } else {
             headers.values(name)
         }
+    }
+
+    fn claim(&self, name: &str) -> Option<Vec<u8>> {
+        property::get(&[CLAIMS, name])
     }
 }
 

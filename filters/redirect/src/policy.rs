@@ -64,7 +64,9 @@ impl Policy {
             host: &host,
             path: &path,
         };
-        self.rules.iter().find_map(|rule| rule.apply(&subject, source))
+        self.rules
+            .iter()
+            .find_map(|rule| rule.apply(&subject, source))
     }
 
     /// Whether responses are looked at.
@@ -82,7 +84,10 @@ impl Policy {
             _ => 0,
         };
         let (head, url) = value.split_at(start);
-        let new = self.location.iter().find_map(|replacement| replacement.apply(url))?;
+        let new = self
+            .location
+            .iter()
+            .find_map(|replacement| replacement.apply(url))?;
         Some(format!("{head}{new}"))
     }
 
@@ -121,7 +126,11 @@ impl Rule {
         if !self.methods.is_empty() && !self.methods.iter().any(method) {
             return None;
         }
-        if self.scheme.as_ref().is_some_and(|scheme| scheme.as_bytes() != subject.scheme) {
+        if self
+            .scheme
+            .as_ref()
+            .is_some_and(|scheme| scheme.as_bytes() != subject.scheme)
+        {
             return None;
         }
         let captured = Captured {
@@ -132,15 +141,20 @@ impl Rule {
         let location = self.to.render(&captured);
         // What a client sent is no text always; such bytes are encoded, as browsers would.
         let location = ascii(&location);
-        let location = match location.starts_with("//") && !self.to.leading_literal().starts_with("//") {
-            // A path that begins with two slashes would be another host.
-            true => format!("/{}", location.trim_start_matches('/')),
-            false => location,
-        };
+        let location =
+            match location.starts_with("//") && !self.to.leading_literal().starts_with("//") {
+                // A path that begins with two slashes would be another host.
+                true => format!("/{}", location.trim_start_matches('/')),
+                false => location,
+            };
         if location.len() > MAX_LOCATION {
             return Some(Reply::new(414).body("The target is too long.\n"));
         }
-        Some(Reply::new(self.status).header("location", location).details("redirect"))
+        Some(
+            Reply::new(self.status)
+                .header("location", location)
+                .details("redirect"),
+        )
     }
 }
 
@@ -181,7 +195,10 @@ impl Source for Captured<'_> {
     fn capture(&self, name: &str) -> Option<Vec<u8>> {
         let found = match name.parse() {
             Ok(index) => self.path.as_ref().or(self.host.as_ref())?.get(index),
-            Err(_) => [&self.path, &self.host].into_iter().flatten().find_map(|found| found.name(name)),
+            Err(_) => [&self.path, &self.host]
+                .into_iter()
+                .flatten()
+                .find_map(|found| found.name(name)),
         };
         found.map(|found| found.as_str().as_bytes().to_vec())
     }
@@ -193,9 +210,9 @@ impl Replacement {
     fn apply(&self, url: &str) -> Option<String> {
         match self {
             Self::Prefix { from, to } => Some(format!("{to}{}", url.strip_prefix(from.as_str())?)),
-            Self::Expression { from, to } => {
-                from.is_match(url).then(|| from.replace(url, to.as_str()).into_owned())
-            }
+            Self::Expression { from, to } => from
+                .is_match(url)
+                .then(|| from.replace(url, to.as_str()).into_owned()),
         }
     }
 }

@@ -104,10 +104,16 @@ impl Policy {
     pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
         let config: Config = config::parse(text)?;
         if config.rules.is_empty() || config.rules.len() > MAX_RULES {
-            return Err(ConfigError::new("rules", format!("must hold 1 to {MAX_RULES} rules")));
+            return Err(ConfigError::new(
+                "rules",
+                format!("must hold 1 to {MAX_RULES} rules"),
+            ));
         }
         if config.max_body > MAX_BODY {
-            return Err(ConfigError::new("maxBody", format!("is above {MAX_BODY} bytes")));
+            return Err(ConfigError::new(
+                "maxBody",
+                format!("is above {MAX_BODY} bytes"),
+            ));
         }
         let rules = config.rules.into_iter().enumerate();
         Ok(Self {
@@ -149,7 +155,11 @@ impl Policy {
     pub fn check_body(&self, rules: &[usize], body: &[u8]) -> Result<(), Reply> {
         let body = String::from_utf8_lossy(body);
         let mut rules = rules.iter().map(|index| &self.rules[*index]);
-        let found = rules.find(|rule| rule.body.as_ref().is_some_and(|regex| regex.is_match(&body)));
+        let found = rules.find(|rule| {
+            rule.body
+                .as_ref()
+                .is_some_and(|regex| regex.is_match(&body))
+        });
         found.map_or(Ok(()), |rule| Err(rule.reply()))
     }
 }
@@ -159,18 +169,25 @@ impl Policy {
 impl Rule {
     fn matches(&self, head: &Head) -> bool {
         let any = |regex: &Option<Regex>, texts: &[String]| {
-            regex.as_ref().is_none_or(|regex| texts.iter().any(|text| regex.is_match(text)))
+            regex
+                .as_ref()
+                .is_none_or(|regex| texts.iter().any(|text| regex.is_match(text)))
         };
         (self.methods.is_empty() || self.methods.contains(&head.method))
             && any(&self.hosts, std::slice::from_ref(&head.host))
             && any(&self.path, &head.paths)
             && any(&self.query, &head.queries)
             && self.missing.iter().all(|name| !head.has(name, None))
-            && self.headers.iter().all(|(name, regex)| head.has(name, regex.as_ref()))
+            && self
+                .headers
+                .iter()
+                .all(|(name, regex)| head.has(name, regex.as_ref()))
     }
 
     fn reply(&self) -> Reply {
-        Reply::new(self.status).body(self.text.as_str()).details("request_blocked")
+        Reply::new(self.status)
+            .body(self.text.as_str())
+            .details("request_blocked")
     }
 }
 
@@ -194,12 +211,18 @@ impl Head {
             host: text(&template::host(value(":authority"))),
             paths: [text(path), text(&decoded_path)],
             queries: [text(query), text(&template::decode(query))],
-            headers: pairs.iter().map(|(name, value)| (text(name), text(value))).collect(),
+            headers: pairs
+                .iter()
+                .map(|(name, value)| (text(name), text(value)))
+                .collect(),
         }
     }
 
     fn has(&self, name: &str, regex: Option<&Regex>) -> bool {
-        let mut values = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        let mut values = self
+            .headers
+            .iter()
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name));
         values.any(|(_, value)| regex.is_none_or(|regex| regex.is_match(value)))
     }
 }
@@ -210,15 +233,26 @@ impl RuleConfig {
     fn compile(self, field: &str) -> Result<Rule, ConfigError> {
         let expression = |name: &str, pattern: &Option<String>| {
             let pattern = pattern.as_ref();
-            pattern.map(|pattern| expression(&format!("{field}.{name}"), pattern)).transpose()
+            pattern
+                .map(|pattern| expression(&format!("{field}.{name}"), pattern))
+                .transpose()
         };
         let mut headers = Vec::new();
         for (name, pattern) in &self.headers {
-            let pointer = format!("{}/headers/{}", ConfigError::new(field, "").pointer(), config::escape(name));
+            let pointer = format!(
+                "{}/headers/{}",
+                ConfigError::new(field, "").pointer(),
+                config::escape(name)
+            );
             if !header::is_token(name.as_bytes()) {
-                return Err(ConfigError::new(pointer, format!("{name:?} is no header name")));
+                return Err(ConfigError::new(
+                    pointer,
+                    format!("{name:?} is no header name"),
+                ));
             }
-            let regex = pattern.as_ref().map(|pattern| self::expression(&pointer, pattern));
+            let regex = pattern
+                .as_ref()
+                .map(|pattern| self::expression(&pointer, pattern));
             headers.push((name.clone(), regex.transpose()?));
         }
         let rule = Rule {
@@ -233,7 +267,10 @@ impl RuleConfig {
             headers,
         };
         if !(400..=599).contains(&rule.status) {
-            return Err(ConfigError::new(format!("{field}.status"), "is no refusal; 400 to 599 are"));
+            return Err(ConfigError::new(
+                format!("{field}.status"),
+                "is no refusal; 400 to 599 are",
+            ));
         }
         let conditions = [&rule.hosts, &rule.path, &rule.query, &rule.body];
         let empty = conditions.iter().all(|condition| condition.is_none())
@@ -241,7 +278,10 @@ impl RuleConfig {
             && rule.headers.is_empty()
             && rule.missing.is_empty();
         match empty {
-            true => Err(ConfigError::new(field, "has no condition and would refuse everything")),
+            true => Err(ConfigError::new(
+                field,
+                "has no condition and would refuse everything",
+            )),
             false => Ok(rule),
         }
     }
@@ -249,12 +289,20 @@ impl RuleConfig {
 
 fn expression(field: &str, pattern: &str) -> Result<Regex, ConfigError> {
     if pattern.len() > MAX_PATTERN {
-        return Err(ConfigError::new(field, format!("is longer than {MAX_PATTERN} bytes")));
+        return Err(ConfigError::new(
+            field,
+            format!("is longer than {MAX_PATTERN} bytes"),
+        ));
     }
     RegexBuilder::new(pattern)
         .size_limit(MAX_PROGRAM)
         .build()
-        .map_err(|error| ConfigError::new(field, format!("{pattern:?} is no usable expression: {error}")))
+        .map_err(|error| {
+            ConfigError::new(
+                field,
+                format!("{pattern:?} is no usable expression: {error}"),
+            )
+        })
 }
 
 #[cfg(test)]
@@ -267,12 +315,28 @@ mod tests {
             (r#"{"rules": []}"#, "/rules"),
             (r#"{"rules": [{}]}"#, "/rules/0"),
             (r#"{"rules": [{"path": "("}]}"#, "/rules/0/path"),
-            (r#"{"rules": [{"headers": {"x": "["}}]}"#, "/rules/0/headers/x"),
-            (r#"{"rules": [{"headers": {"a b": null}}]}"#, "/rules/0/headers/a b"),
-            (r#"{"rules": [{"path": "/", "status": 200}]}"#, "/rules/0/status"),
-            (r#"{"rules": [{"path": "/"}], "maxBody": 2000000}"#, "/maxBody"),
+            (
+                r#"{"rules": [{"headers": {"x": "["}}]}"#,
+                "/rules/0/headers/x",
+            ),
+            (
+                r#"{"rules": [{"headers": {"a b": null}}]}"#,
+                "/rules/0/headers/a b",
+            ),
+            (
+                r#"{"rules": [{"path": "/", "status": 200}]}"#,
+                "/rules/0/status",
+            ),
+            (
+                r#"{"rules": [{"path": "/"}], "maxBody": 2000000}"#,
+                "/maxBody",
+            ),
         ] {
-            assert_eq!(Policy::parse(text.as_bytes()).unwrap_err().pointer(), field, "{text}");
+            assert_eq!(
+                Policy::parse(text.as_bytes()).unwrap_err().pointer(),
+                field,
+                "{text}"
+            );
         }
     }
 

@@ -37,7 +37,8 @@ impl Table {
     /// # Panics
     /// When it is none.
     pub fn read(path: &Path) -> Self {
-        let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
@@ -51,11 +52,21 @@ impl Table {
         );
         for (name, reason) in &self.reasons {
             // Writing to a String cannot fail.
-            let _ = write!(page, "\n## {}\n\n{}\n", name.replace('-', " "), reason.trim());
+            let _ = write!(
+                page,
+                "\n## {}\n\n{}\n",
+                name.replace('-', " "),
+                reason.trim()
+            );
             page.push_str("\n| Case | Envoy | Tidegate |\n|---|---|---|\n");
             for (case, difference) in &self.cases {
                 if difference.reasons.first() == Some(name) {
-                    let _ = writeln!(page, "| {case} | {} | {} |", cell(&difference.envoy), cell(&difference.here));
+                    let _ = writeln!(
+                        page,
+                        "| {case} | {} | {} |",
+                        cell(&difference.envoy),
+                        cell(&difference.here)
+                    );
                 }
             }
         }
@@ -67,12 +78,24 @@ fn cell(lines: &[String]) -> String {
     let mut shown: Vec<String> = lines
         .iter()
         .take(3)
-        .map(|line| format!("`{}`", line.trim().replace('|', "\\|").replace('`', "'")))
+        .map(|line| {
+            format!(
+                "`{}`",
+                line.trim()
+                    .replace('|', "\\|")
+                    .replace('`', "'")
+                    .replace('\n', " ")
+            )
+        })
         .collect();
     if lines.len() > 3 {
         shown.push(format!("and {} lines more", lines.len() - 3));
     }
-    if shown.is_empty() { "nothing".into() } else { shown.join("<br>") }
+    if shown.is_empty() {
+        "nothing".into()
+    } else {
+        shown.join("<br>")
+    }
 }
 
 /// The lines that only one side has, in their order (by a longest common subsequence).
@@ -94,7 +117,9 @@ pub fn between(envoy: &[String], here: &[String]) -> Difference {
         if row < rows && column < columns && envoy[row] == here[column] {
             row += 1;
             column += 1;
-        } else if column == columns || (row < rows && common[row + 1][column] >= common[row][column + 1]) {
+        } else if column == columns
+            || (row < rows && common[row + 1][column] >= common[row][column + 1])
+        {
             difference.envoy.push(envoy[row].clone());
             row += 1;
         } else {
@@ -140,8 +165,14 @@ mod tests {
     #[test]
     fn only_what_differs_is_left() {
         let difference = between(&lines("abxcd"), &lines("abcyd"));
-        assert_eq!((difference.envoy, difference.here), (lines("x"), lines("y")));
+        assert_eq!(
+            (difference.envoy, difference.here),
+            (lines("x"), lines("y"))
+        );
         assert!(between(&lines("abc"), &lines("abc")).is_empty());
-        assert!(!between(&lines("ab"), &lines("ba")).is_empty(), "order counts");
+        assert!(
+            !between(&lines("ab"), &lines("ba")).is_empty(),
+            "order counts"
+        );
     }
 }

@@ -60,8 +60,11 @@ impl Envoy {
         let mut upstreams = HashMap::new();
         let mut callouts = HashMap::new();
         for case in cases {
-            let plugins: Vec<String> = (0..case.plugins.len()).map(|at| case.plugin_name(at)).collect();
-            let upstream = Upstream::start(case.upstream.clone(), journal.clone(), plugins.clone()).await;
+            let plugins: Vec<String> = (0..case.plugins.len())
+                .map(|at| case.plugin_name(at))
+                .collect();
+            let upstream =
+                Upstream::start(case.upstream.clone(), journal.clone(), plugins.clone()).await;
             upstreams.insert(case.case.clone(), upstream);
             if !case.callout.is_empty() {
                 let callout = Upstream::start(case.callout.clone(), journal.clone(), plugins).await;
@@ -73,7 +76,9 @@ impl Envoy {
         let config = folder.path().join("envoy.json");
         std::fs::write(&config, text).expect("written");
         let said = folder.path().join("admin");
-        let names = cases.iter().flat_map(|case| (0..case.plugins.len()).map(|at| case.plugin_name(at)));
+        let names = cases
+            .iter()
+            .flat_map(|case| (0..case.plugins.len()).map(|at| case.plugin_name(at)));
         let child = start(&config, &said, &journal, names.collect());
         let mut envoy = Self {
             child,
@@ -102,16 +107,27 @@ impl Envoy {
                     break;
                 }
             }
-            assert!(Instant::now() < end, "Envoy is not ready after {PATIENCE:?}");
+            assert!(
+                Instant::now() < end,
+                "Envoy is not ready after {PATIENCE:?}"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let listeners: Value =
-            serde_json::from_str(&self.admin("/listeners?format=json").await).expect("a list of listeners");
-        for listener in listeners["listener_statuses"].as_array().into_iter().flatten() {
+        let listeners: Value = serde_json::from_str(&self.admin("/listeners?format=json").await)
+            .expect("a list of listeners");
+        for listener in listeners["listener_statuses"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
             let socket = &listener["local_address"]["socket_address"];
-            let port = socket["port_value"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
+            let port = socket["port_value"]
+                .as_u64()
+                .and_then(|port| u16::try_from(port).ok())
+                .expect("a port");
             let name = listener["name"].as_str().expect("a name").to_owned();
-            self.listeners.insert(name, SocketAddr::from(([127, 0, 0, 1], port)));
+            self.listeners
+                .insert(name, SocketAddr::from(([127, 0, 0, 1], port)));
         }
         Ok(())
     }
@@ -120,7 +136,8 @@ impl Envoy {
     pub async fn admin(&self, page: &str) -> String {
         let read = async {
             let mut stream = TcpStream::connect(self.admin).await.ok()?;
-            let request = format!("GET {page} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+            let request =
+                format!("GET {page} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.ok()?;
             let mut reader = Reader::new(stream).within(PATIENCE);
             let mut answer = reader.head().await?;
@@ -135,13 +152,19 @@ impl Envoy {
     /// # Panics
     /// When the system does not know.
     pub fn ended(&mut self) -> Option<String> {
-        self.child.try_wait().expect("our own child").map(|status| status.to_string())
+        self.child
+            .try_wait()
+            .expect("our own child")
+            .map(|status| status.to_string())
     }
 }
 
 impl Host for Envoy {
     fn address(&self, case: &Case) -> SocketAddr {
-        *self.listeners.get(&case.case).unwrap_or_else(|| panic!("Envoy has no listener for {}", case.case))
+        *self
+            .listeners
+            .get(&case.case)
+            .unwrap_or_else(|| panic!("Envoy has no listener for {}", case.case))
     }
 
     fn journal(&self) -> &Journal {
@@ -172,11 +195,24 @@ fn start(config: &Path, admin: &Path, journal: &Arc<Journal>, names: HashSet<Str
         .arg(config)
         .arg("--admin-address-path")
         .arg(admin)
-        .args(["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "error"])
-        .args(["--component-log-level", "wasm:debug", "--log-format", "\u{1}%t\u{1}%l\u{1}%n\u{1}%v"])
+        .args([
+            "--concurrency",
+            "1",
+            "--use-dynamic-base-id",
+            "--log-level",
+            "error",
+        ])
+        .args([
+            "--component-log-level",
+            "wasm:debug",
+            "--log-format",
+            "\u{1}%t\u{1}%l\u{1}%n\u{1}%v",
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("Envoy does not start: {error}"));
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("Envoy does not start: {error}"));
     let stderr = child.stderr.take().expect("it is piped");
     let (journal, main) = (journal.clone(), child.id().to_string());
     thread::spawn(move || {
@@ -190,7 +226,9 @@ fn start(config: &Path, admin: &Path, journal: &Arc<Journal>, names: HashSet<Str
                 continue;
             };
             let parts: Vec<&str> = rest.splitn(4, '\u{1}').collect();
-            let [thread, level, _, message] = parts[..] else { continue };
+            let [thread, level, _, message] = parts[..] else {
+                continue;
+            };
             let guest = guest_line(&names, level, message);
             // The main thread has a VM of its own, which sees no requests.
             skipping = guest.is_none() || thread == main;
@@ -209,9 +247,18 @@ fn start(config: &Path, admin: &Path, journal: &Arc<Journal>, names: HashSet<Str
 /// the ids.
 fn guest_line(names: &HashSet<String>, level: &str, message: &str) -> Option<Line> {
     let rest = message.strip_prefix("wasm log ")?;
-    let (who, text) = rest.split_once(": ").or_else(|| Some((rest.strip_suffix(':')?, "")))?;
-    let known = who.split(' ').find(|part| names.contains(*part)).map(str::to_owned);
+    let (who, text) = rest
+        .split_once(": ")
+        .or_else(|| Some((rest.strip_suffix(':')?, "")))?;
+    let known = who
+        .split(' ')
+        .find(|part| names.contains(*part))
+        .map(str::to_owned);
     let begins = || names.iter().find(|name| who.starts_with(*name)).cloned();
     let plugin = known.or_else(begins)?;
-    Some(Line { plugin, level: level.to_owned(), text: text.to_owned() })
+    Some(Line {
+        plugin,
+        level: level.to_owned(),
+        text: text.to_owned(),
+    })
 }

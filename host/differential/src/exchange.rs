@@ -35,16 +35,22 @@ pub trait Host {
 
 /// Sends the requests of a case; what came of them. `sentinel` is a case whose only guest says when its streams end.
 pub async fn play(host: &impl Host, case: &Case, sentinel: &Case) -> Record {
-    let plugins: Vec<String> = (0..case.plugins.len()).map(|at| case.plugin_name(at)).collect();
+    let plugins: Vec<String> = (0..case.plugins.len())
+        .map(|at| case.plugin_name(at))
+        .collect();
     let mut answers = Vec::new();
     for request in &case.requests {
         if let Some(line) = &request.after {
-            host.journal().until(LINE, || host.journal().says(&plugins, line)).await;
+            host.journal()
+                .until(LINE, || host.journal().says(&plugins, line))
+                .await;
         }
         answers.push(ask(host, case, request, &plugins).await);
     }
     if let Some(line) = &case.until {
-        host.journal().until(LINE, || host.journal().says(&plugins, line)).await;
+        host.journal()
+            .until(LINE, || host.journal().says(&plugins, line))
+            .await;
     }
     settle(host, &plugins, sentinel).await;
     Record {
@@ -60,16 +66,28 @@ async fn settle(host: &impl Host, plugins: &[String], sentinel: &Case) {
     let watched = [sentinel.plugin_name(0)];
     let ends = |names: &[String]| {
         let lines = host.journal().of(names);
-        let count = |mark: &str| lines.iter().filter(|line| line.text.starts_with(mark)).count();
+        let count = |mark: &str| {
+            lines
+                .iter()
+                .filter(|line| line.text.starts_with(mark))
+                .count()
+        };
         // A root is created, too, and not deleted.
-        let streams = lines.iter().filter(|line| line.text.starts_with("create ") && !line.text.ends_with("of #0"));
+        let streams = lines
+            .iter()
+            .filter(|line| line.text.starts_with("create ") && !line.text.ends_with("of #0"));
         (streams.count(), count("delete "))
     };
     let (_, before) = ends(&watched);
-    if ask(host, sentinel, &Request::default(), &watched).await.is_none() {
+    if ask(host, sentinel, &Request::default(), &watched)
+        .await
+        .is_none()
+    {
         return;
     }
-    host.journal().until(LINE, || ends(&watched).1 > before).await;
+    host.journal()
+        .until(LINE, || ends(&watched).1 > before)
+        .await;
     let over = || {
         let (created, deleted) = ends(plugins);
         created == deleted
@@ -77,7 +95,12 @@ async fn settle(host: &impl Host, plugins: &[String], sentinel: &Case) {
     host.journal().until(DELETED, over).await;
 }
 
-async fn ask(host: &impl Host, case: &Case, request: &Request, plugins: &[String]) -> Option<Message> {
+async fn ask(
+    host: &impl Host,
+    case: &Case,
+    request: &Request,
+    plugins: &[String],
+) -> Option<Message> {
     // A host that has died does not listen any more.
     let mut stream = TcpStream::connect(host.address(case)).await.ok()?;
     stream.set_nodelay(true).expect("TCP_NODELAY");
@@ -90,7 +113,9 @@ async fn ask(host: &impl Host, case: &Case, request: &Request, plugins: &[String
     };
     let reading = async {
         if let Some(line) = &request.leaves_at {
-            host.journal().until(LINE, || host.journal().says(plugins, line)).await;
+            host.journal()
+                .until(LINE, || host.journal().says(plugins, line))
+                .await;
             return None;
         }
         loop {
@@ -113,11 +138,20 @@ async fn send(
     stream: &mut (impl AsyncWriteExt + Unpin),
 ) -> std::io::Result<()> {
     let version = if request.http10 { "1.0" } else { "1.1" };
-    let mut head = format!("{} {} HTTP/{version}\r\nhost: {}\r\n", request.method, request.path, case.host());
+    let mut head = format!(
+        "{} {} HTTP/{version}\r\nhost: {}\r\n",
+        request.method,
+        request.path,
+        case.host()
+    );
     for field in &request.headers {
         head.push_str(&format!("{}\r\n", case.placed(field)));
     }
-    let body = request.body.as_ref().map(crate::bytes::Content::bytes).unwrap_or_default();
+    let body = request
+        .body
+        .as_ref()
+        .map(crate::bytes::Content::bytes)
+        .unwrap_or_default();
     if request.known_length {
         let length: usize = request.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
         head.push_str(&format!("content-length: {length}\r\n"));
@@ -138,7 +172,11 @@ async fn send(
     for chunk in &request.chunks {
         let before = journal.count(plugins);
         let data = chunk.bytes();
-        let framed = if request.known_length { data } else { chunked(&data) };
+        let framed = if request.known_length {
+            data
+        } else {
+            chunked(&data)
+        };
         stream.write_all(&framed).await?;
         journal.digested(plugins, before).await;
     }

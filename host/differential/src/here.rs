@@ -41,15 +41,28 @@ impl Here {
         let mut used: Vec<&str> = Vec::new();
         let mut text = manifests::GATEWAY.to_owned();
         // A port where nobody listens.
-        text.push_str(&manifests::service("dead", &[SocketAddr::from(([127, 0, 0, 1], 1))]));
+        text.push_str(&manifests::service(
+            "dead",
+            &[SocketAddr::from(([127, 0, 0, 1], 1))],
+        ));
         for case in cases {
-            let plugins: Vec<String> = (0..case.plugins.len()).map(|at| case.plugin_name(at)).collect();
-            let upstream = Upstream::start(case.upstream.clone(), journal.clone(), plugins.clone()).await;
-            text.push_str(&manifests::service(&format!("up-{}", case.case), &[upstream.address()]));
+            let plugins: Vec<String> = (0..case.plugins.len())
+                .map(|at| case.plugin_name(at))
+                .collect();
+            let upstream =
+                Upstream::start(case.upstream.clone(), journal.clone(), plugins.clone()).await;
+            text.push_str(&manifests::service(
+                &format!("up-{}", case.case),
+                &[upstream.address()],
+            ));
             upstreams.insert(case.case.clone(), upstream);
             if !case.callout.is_empty() {
-                let callout = Upstream::start(case.callout.clone(), journal.clone(), plugins.clone()).await;
-                text.push_str(&manifests::service(&format!("callout-{}", case.case), &[callout.address()]));
+                let callout =
+                    Upstream::start(case.callout.clone(), journal.clone(), plugins.clone()).await;
+                text.push_str(&manifests::service(
+                    &format!("callout-{}", case.case),
+                    &[callout.address()],
+                ));
                 callouts.insert(case.case.clone(), callout);
             }
             for at in 0..case.plugins.len() {
@@ -65,7 +78,12 @@ impl Here {
             text.push_str(&route(case, &plugins));
         }
         let gateway = builder.start(&text).await;
-        Self { gateway, journal, upstreams, callouts }
+        Self {
+            gateway,
+            journal,
+            upstreams,
+            callouts,
+        }
     }
 
     /// The gateway itself.
@@ -94,14 +112,25 @@ impl Host for Here {
 
 fn route(case: &Case, plugins: &[String]) -> String {
     let names: Vec<&str> = plugins.iter().map(String::as_str).collect();
-    let filters = if names.is_empty() { String::new() } else { manifests::filters(&names) };
-    let rules = format!("[{{name: route, backendRefs: [{{name: up-{}, port: 80}}]{filters}}}]", case.case);
+    let filters = if names.is_empty() {
+        String::new()
+    } else {
+        manifests::filters(&names)
+    };
+    let rules = format!(
+        "[{{name: route, backendRefs: [{{name: up-{}, port: 80}}]{filters}}}]",
+        case.case
+    );
     manifests::route(&case.case, &[&case.host()], &rules)
 }
 
 fn filter(case: &Case, at: usize) -> Value {
     let plugin = &case.plugins[at];
-    let callout = if case.callout.is_empty() { "dead".to_owned() } else { format!("callout-{}", case.case) };
+    let callout = if case.callout.is_empty() {
+        "dead".to_owned()
+    } else {
+        format!("callout-{}", case.case)
+    };
     let mut spec = json!({
         "module": {"file": format!("./{}.wasm", plugin.module)},
         "rootId": case.root_id(at),
@@ -139,7 +168,8 @@ struct Guests(Arc<Journal>);
 impl<S: tracing::Subscriber> Layer<S> for Guests {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
         // Envoy runs with debug, too.
-        *metadata.level() <= tracing::Level::DEBUG && (metadata.target() == "guest" || *metadata.level() <= tracing::Level::WARN)
+        *metadata.level() <= tracing::Level::DEBUG
+            && (metadata.target() == "guest" || *metadata.level() <= tracing::Level::WARN)
     }
 
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
@@ -148,9 +178,21 @@ impl<S: tracing::Subscriber> Layer<S> for Guests {
         if event.metadata().target() != "guest" {
             eprintln!("tidegate: {} {}", said.text, said.rest);
         } else if std::thread::current().name() != Some(SUITE_THREAD) {
-            let plugin = said.filter.strip_prefix("default/").unwrap_or(&said.filter).to_owned();
-            let level = if said.level == "warn" { "warning".to_owned() } else { said.level };
-            self.0.push(Line { plugin, level, text: said.text });
+            let plugin = said
+                .filter
+                .strip_prefix("default/")
+                .unwrap_or(&said.filter)
+                .to_owned();
+            let level = if said.level == "warn" {
+                "warning".to_owned()
+            } else {
+                said.level
+            };
+            self.0.push(Line {
+                plugin,
+                level,
+                text: said.text,
+            });
         }
     }
 }

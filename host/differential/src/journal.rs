@@ -58,7 +58,10 @@ impl Journal {
 
     /// How many lines there are of them.
     pub fn count(&self, plugins: &[String]) -> usize {
-        self.lock().iter().filter(|line| plugins.contains(&line.plugin)).count()
+        self.lock()
+            .iter()
+            .filter(|line| plugins.contains(&line.plugin))
+            .count()
     }
 
     /// Waits until guests have said something since `before` and are quiet again, or for a moment if they say nothing.
@@ -92,7 +95,9 @@ impl Journal {
     /// Whether one of them has said this.
     pub fn says(&self, plugins: &[String], what: &str) -> bool {
         let lines = self.lock();
-        lines.iter().any(|line| plugins.contains(&line.plugin) && line.text.contains(what))
+        lines
+            .iter()
+            .any(|line| plugins.contains(&line.plugin) && line.text.contains(what))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Line>> {

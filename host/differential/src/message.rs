@@ -31,31 +31,47 @@ pub struct Reader<S> {
 impl Message {
     /// The first value of a field.
     pub fn field(&self, name: &str) -> Option<&str> {
-        let found = self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let found = self
+            .fields
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
     /// The status of a response; 0 for anything else.
     pub fn status(&self) -> u16 {
-        self.line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+        self.line
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0)
     }
 
     fn parse(head: &[u8]) -> Self {
         let text = String::from_utf8_lossy(head);
         let mut lines = text.split("\r\n").filter(|line| !line.is_empty());
         let line = lines.next().unwrap_or_default().to_owned();
-        Self { line, fields: lines.map(field).collect(), ..Self::default() }
+        Self {
+            line,
+            fields: lines.map(field).collect(),
+            ..Self::default()
+        }
     }
 
     fn is_chunked(&self) -> bool {
-        self.field("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
+        self.field("transfer-encoding")
+            .is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
     }
 }
 
 impl<S: AsyncRead + Unpin> Reader<S> {
     /// Reads from a stream.
     pub fn new(stream: S) -> Self {
-        Self { stream, read: Vec::new(), deadline: None }
+        Self {
+            stream,
+            read: Vec::new(),
+            deadline: None,
+        }
     }
 
     /// Reads so long at the most; what is not there by then does not come.
@@ -81,14 +97,18 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         if message.is_chunked() {
             self.chunks(message, note).await;
         } else {
-            let length = message.field("content-length").and_then(|length| length.parse().ok());
+            let length = message
+                .field("content-length")
+                .and_then(|length| length.parse().ok());
             self.exactly(length.unwrap_or(0), message, note).await;
         }
     }
 
     /// What follows the head of a response to this method (RFC 9112 section 6.3).
     pub async fn response_body(&mut self, message: &mut Message, method: &str) {
-        let length = message.field("content-length").and_then(|length| length.parse().ok());
+        let length = message
+            .field("content-length")
+            .and_then(|length| length.parse().ok());
         if method == "HEAD" || matches!(message.status(), 101 | 204 | 304) {
             message.complete = true;
         } else if message.is_chunked() {
@@ -97,7 +117,9 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             self.exactly(length, message, |_| ()).await;
         } else {
             while self.more().await == Some(true) {}
-            message.complete = self.deadline.is_none_or(|deadline| Instant::now() < deadline);
+            message.complete = self
+                .deadline
+                .is_none_or(|deadline| Instant::now() < deadline);
             message.body = std::mem::take(&mut self.read);
         }
     }
@@ -107,7 +129,12 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         &self.read
     }
 
-    async fn exactly(&mut self, length: usize, message: &mut Message, mut note: impl FnMut(&Message)) {
+    async fn exactly(
+        &mut self,
+        length: usize,
+        message: &mut Message,
+        mut note: impl FnMut(&Message),
+    ) {
         loop {
             let take = self.read.len().min(length - message.body.len());
             message.body.extend(self.read.drain(..take));
@@ -121,7 +148,9 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 
     async fn chunks(&mut self, message: &mut Message, mut note: impl FnMut(&Message)) {
         loop {
-            let Some(line) = self.upto(b"\r\n").await else { return };
+            let Some(line) = self.upto(b"\r\n").await else {
+                return;
+            };
             let line = String::from_utf8_lossy(&line).trim().to_owned();
             let Ok(size) = usize::from_str_radix(&line, 16) else {
                 message.line.push_str(" (and a chunk without a size)");
@@ -146,14 +175,20 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                 message.complete = true;
                 break;
             }
-            message.trailers.push(field(&String::from_utf8_lossy(&line)));
+            message
+                .trailers
+                .push(field(&String::from_utf8_lossy(&line)));
         }
         note(message);
     }
 
     async fn upto(&mut self, mark: &[u8]) -> Option<Vec<u8>> {
         loop {
-            if let Some(at) = self.read.windows(mark.len()).position(|window| window == mark) {
+            if let Some(at) = self
+                .read
+                .windows(mark.len())
+                .position(|window| window == mark)
+            {
                 return Some(self.read.drain(..at + mark.len()).collect());
             }
             if self.more().await != Some(true) {
@@ -174,6 +209,9 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 }
 
 fn field(line: &str) -> (String, String) {
-    let (name, value) = line.trim_end().split_once(':').unwrap_or((line, "(no colon)"));
+    let (name, value) = line
+        .trim_end()
+        .split_once(':')
+        .unwrap_or((line, "(no colon)"));
     (name.to_owned(), value.trim().to_owned())
 }

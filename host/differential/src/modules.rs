@@ -24,7 +24,10 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// The repository.
 pub fn repository() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.ancestors().nth(2).expect("host/differential stands two levels deep").to_owned()
+    own.ancestors()
+        .nth(2)
+        .expect("host/differential stands two levels deep")
+        .to_owned()
 }
 
 /// The file of a guest.
@@ -47,6 +50,10 @@ pub fn envoy() -> PathBuf {
 
 fn part(file: &str) -> PathBuf {
     let path = repository().join("target").join(file);
-    assert!(path.exists(), "{} is missing: run host/differential/set-up", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run host/differential/set-up",
+        path.display()
+    );
     path
 }

@@ -54,7 +54,11 @@ impl Record {
         }
         for line in starts_first(&self.log) {
             let plugin = line.plugin.rsplit('-').next().unwrap_or_default();
-            let level = if line.level == "info" { String::new() } else { format!("{}: ", line.level) };
+            let level = if line.level == "info" {
+                String::new()
+            } else {
+                format!("{}: ", line.level)
+            };
             out.push(format!("log {plugin}: {level}{}", line.text));
         }
         out.iter().map(|line| steady(line)).collect()
@@ -66,10 +70,14 @@ fn without_own_text(answer: &Message) -> Message {
     let mut answer = answer.clone();
     let status = answer.status().to_string();
     let body = String::from_utf8_lossy(&answer.body);
-    let own = body.strip_prefix(&status).is_some_and(|text| text.starts_with(' ') && text.ends_with('\n'));
+    let own = body
+        .strip_prefix(&status)
+        .is_some_and(|text| text.starts_with(' ') && text.ends_with('\n'));
     if own {
         answer.body.clear();
-        answer.fields.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+        answer
+            .fields
+            .retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
         for (name, value) in &mut answer.fields {
             if name.eq_ignore_ascii_case("content-length") {
                 *value = "0".into();
@@ -88,13 +96,21 @@ fn starts_first(log: &[Line]) -> Vec<Line> {
     let mut starts = Vec::new();
     let mut started = vec![false; log.len()];
     for plugin in plugins {
-        let own = || log.iter().enumerate().filter(|(_, line)| line.plugin == plugin);
+        let own = || {
+            log.iter()
+                .enumerate()
+                .filter(|(_, line)| line.plugin == plugin)
+        };
         for (at, line) in own().take_while(|(_, line)| is_start(&line.text)) {
             started[at] = true;
             starts.push(line.clone());
         }
     }
-    let rest = log.iter().enumerate().filter(|(at, _)| !started[*at]).map(|(_, line)| line.clone());
+    let rest = log
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !started[*at])
+        .map(|(_, line)| line.clone());
     starts.extend(rest);
     let mut known: Vec<(String, String)> = Vec::new();
     for line in &mut starts {
@@ -113,7 +129,9 @@ fn renumbered(text: &str, plugin: &str, known: &mut Vec<(String, String)>) -> St
     let mut parts = text.split('#');
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        let end = part
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(part.len());
         let (number, rest) = part.split_at(end);
         if number.is_empty() || number == "0" {
             out.push_str(&format!("#{part}"));
@@ -154,7 +172,11 @@ fn fields(out: &mut Vec<String>, kind: &str, fields: &[(String, String)], left_o
         .collect();
     shown.sort_by(|one, other| one.0.cmp(&other.0));
     for (name, value) in shown {
-        let value = if CHANGING.contains(&name.as_str()) { "(any)" } else { value };
+        let value = if CHANGING.contains(&name.as_str()) {
+            "(any)"
+        } else {
+            value
+        };
         out.push(format!("    {kind}{name}: {value}"));
     }
 }
@@ -171,14 +193,18 @@ fn steady(line: &str) -> String {
     }
     out.push_str(rest);
     if let Some(at) = out.find(OF_CALLOUTS) {
-        let end = out[at + OF_CALLOUTS.len()..].find('"').map_or(out.len(), |length| at + OF_CALLOUTS.len() + length + 1);
+        let end = out[at + OF_CALLOUTS.len()..]
+            .find('"')
+            .map_or(out.len(), |length| at + OF_CALLOUTS.len() + length + 1);
         out.replace_range(at..end, "");
     }
     for name in CHANGING {
         let mark = format!("{name}: \"");
         if let Some(at) = out.find(&mark) {
             let start = at + mark.len();
-            let end = out[start..].find('"').map_or(out.len(), |length| start + length);
+            let end = out[start..]
+                .find('"')
+                .map_or(out.len(), |length| start + length);
             out.replace_range(start..end, "(any)");
         }
     }

@@ -38,14 +38,24 @@ impl Upstream {
     pub async fn start(replies: Vec<Reply>, journal: Arc<Journal>, plugins: Vec<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let state = Arc::new(State { replies, turn: AtomicUsize::new(0), seen: Mutex::default(), journal, plugins });
+        let state = Arc::new(State {
+            replies,
+            turn: AtomicUsize::new(0),
+            seen: Mutex::default(),
+            journal,
+            plugins,
+        });
         let shared = state.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(serve(stream, shared.clone()));
             }
         });
-        Self { address, state, accepting: accepting.abort_handle() }
+        Self {
+            address,
+            state,
+            accepting: accepting.abort_handle(),
+        }
     }
 
     /// Where it listens.
@@ -104,17 +114,29 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
     }
 }
 
-async fn answer(reply: &Reply, method: &str, stream: &mut TcpStream, state: &State) -> std::io::Result<()> {
+async fn answer(
+    reply: &Reply,
+    method: &str,
+    stream: &mut TcpStream,
+    state: &State,
+) -> std::io::Result<()> {
     if let Some(raw) = &reply.raw {
         stream.write_all(raw.as_bytes()).await?;
         return stream.shutdown().await;
     }
-    let body = reply.body.as_ref().map(crate::bytes::Content::bytes).unwrap_or_default();
+    let body = reply
+        .body
+        .as_ref()
+        .map(crate::bytes::Content::bytes)
+        .unwrap_or_default();
     let mut head = format!("{}HTTP/1.1 {} Fine\r\n", reply.before, reply.status);
     for field in &reply.headers {
         head.push_str(&format!("{field}\r\n"));
     }
-    let says_length = reply.headers.iter().any(|field| field.to_ascii_lowercase().starts_with("content-length"));
+    let says_length = reply
+        .headers
+        .iter()
+        .any(|field| field.to_ascii_lowercase().starts_with("content-length"));
     if !reply.chunks.is_empty() {
         head.push_str("transfer-encoding: chunked\r\n");
     } else if !matches!(reply.status, 204 | 304) && !says_length {
@@ -149,6 +171,9 @@ pub fn chunked(data: &[u8]) -> Vec<u8> {
 
 /// The end of a chunked body.
 pub fn last_chunk(trailers: &[String]) -> Vec<u8> {
-    let trailers: String = trailers.iter().map(|trailer| format!("{trailer}\r\n")).collect();
+    let trailers: String = trailers
+        .iter()
+        .map(|trailer| format!("{trailer}\r\n"))
+        .collect();
     format!("0\r\n{trailers}\r\n").into_bytes()
 }

@@ -35,10 +35,20 @@ fn there_are_enough_cases_and_each_has_its_name() {
     for case in &cases {
         let name = &case.case;
         assert!(names.insert(name.clone()), "two cases are named {name}");
-        let fits = name.len() <= 50 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        assert!(fits, "{name:?} is to be a hostname's label of at most 50 letters");
+        let fits = name.len() <= 50
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        assert!(
+            fits,
+            "{name:?} is to be a hostname's label of at most 50 letters"
+        );
         for plugin in &case.plugins {
-            assert!(modules::names().any(|known| known == plugin.module), "{name}: no guest {}", plugin.module);
+            assert!(
+                modules::names().any(|known| known == plugin.module),
+                "{name}: no guest {}",
+                plugin.module
+            );
         }
     }
     assert!(names.contains(SENTINEL));
@@ -49,10 +59,16 @@ fn every_listed_difference_has_a_case_and_a_reason() {
     let (cases, table) = (cases(), table());
     let mut used = HashSet::new();
     for (name, difference) in &table.cases {
-        assert!(cases.iter().any(|case| case.case == *name), "no case is named {name}");
+        assert!(
+            cases.iter().any(|case| case.case == *name),
+            "no case is named {name}"
+        );
         assert!(!difference.reasons.is_empty(), "{name} has no reason");
         for reason in &difference.reasons {
-            assert!(table.reasons.contains_key(reason), "{name}: no reason is named {reason}");
+            assert!(
+                table.reasons.contains_key(reason),
+                "{name}: no reason is named {reason}"
+            );
             used.insert(reason);
         }
     }
@@ -69,7 +85,12 @@ fn the_page_of_differences_is_the_tables() {
         std::fs::write(&path, &page).expect("written");
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(written, page, "write {} anew: WRITE=1 cargo test -p tidegate-differential", path.display());
+    assert_eq!(
+        written,
+        page,
+        "write {} anew: WRITE=1 cargo test -p tidegate-differential",
+        path.display()
+    );
 }
 
 #[test]
@@ -87,15 +108,30 @@ fn this_host_does_what_envoy_does() {
 async fn compare() {
     let wanted = std::env::var("CASES").unwrap_or_default();
     let all = cases();
-    let sentinel = all.iter().find(|case| case.case == SENTINEL).expect("it is there").clone();
-    let cases: Vec<Case> = all.into_iter().filter(|case| case.case == SENTINEL || case.case.contains(&wanted)).collect();
+    let sentinel = all
+        .iter()
+        .find(|case| case.case == SENTINEL)
+        .expect("it is there")
+        .clone();
+    let cases: Vec<Case> = all
+        .into_iter()
+        .filter(|case| case.case == SENTINEL || case.case.contains(&wanted))
+        .collect();
     let started = std::time::Instant::now();
     let together: Vec<Case> = cases.iter().filter(|case| !case.alone).cloned().collect();
     let (mut envoy, here) = tokio::join!(Envoy::start(&together), Here::start(&cases));
-    eprintln!("{} cases; both hosts serve after {:?}", cases.len() - 1, started.elapsed());
+    eprintln!(
+        "{} cases; both hosts serve after {:?}",
+        cases.len() - 1,
+        started.elapsed()
+    );
     let mut table = table();
     let mut wrong = Vec::new();
-    for (at, case) in cases.iter().enumerate().filter(|(_, case)| case.case != SENTINEL) {
+    for (at, case) in cases
+        .iter()
+        .enumerate()
+        .filter(|(_, case)| case.case != SENTINEL)
+    {
         let began = std::time::Instant::now();
         let theirs = if case.alone {
             match Envoy::try_start(&[sentinel.clone(), case.clone()]).await {
@@ -116,15 +152,27 @@ async fn compare() {
         let between = began.elapsed();
         let ours = play(&here, case, &sentinel).await.lines();
         if began.elapsed() > SLOW {
-            eprintln!("{} took {between:?} in Envoy, {:?} here", case.case, began.elapsed() - between);
+            eprintln!(
+                "{} took {between:?} in Envoy, {:?} here",
+                case.case,
+                began.elapsed() - between
+            );
         }
         if std::env::var_os("SHOW").is_some() {
-            eprintln!("=== {}\nenvoy:\n  {}\nhere:\n  {}", case.case, theirs.join("\n  "), ours.join("\n  "));
+            eprintln!(
+                "=== {}\nenvoy:\n  {}\nhere:\n  {}",
+                case.case,
+                theirs.join("\n  "),
+                ours.join("\n  ")
+            );
         }
         let found = differences::between(&theirs, &ours);
         let listed = table.cases.get(&case.case).cloned().unwrap_or_default();
         if !found.same(&listed) {
-            wrong.push(format!("{}\n  found:\n{found}  listed:\n{listed}", case.case));
+            wrong.push(format!(
+                "{}\n  found:\n{found}  listed:\n{listed}",
+                case.case
+            ));
             if found.is_empty() {
                 table.cases.remove(&case.case);
             } else {
@@ -138,5 +186,10 @@ async fn compare() {
         std::fs::write(folder().join("differences.yaml"), text).expect("written");
     }
     eprintln!("all over after {:?}", started.elapsed());
-    assert!(wrong.is_empty(), "{} cases differ otherwise than listed:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} cases differ otherwise than listed:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

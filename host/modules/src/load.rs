@@ -11,7 +11,8 @@ use tidegate_wasm::{
     SnapshotError, Vm, VmConfig,
 };
 
-use crate::compile::{Compiled, digest};
+use crate::compile::Compiled;
+use crate::digest::{digest, normal};
 use crate::source;
 
 /// A filter that can run.
@@ -44,28 +45,62 @@ pub struct Trial {
 }
 
 /// Why a filter cannot run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct LoadFailure {
     pub(crate) cause: FailureCause,
     pub(crate) message: Arc<str>,
+    /// When it makes sense to try again.
+    pub(crate) again: Again,
 }
 
-/// Loads a filter. Blocks for as long as reading, compiling and configuring take.
+/// When a failed load is tried again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Again {
+    /// With growing pauses.
+    #[default]
+    Soon,
+    /// Not before the server wants it.
+    After(Duration),
+    /// With longer ones: the server would have to have something else.
+    Seldom,
+    /// It would end in the same way.
+    Never,
+}
+
+/// Two are the same if they say the same.
+impl PartialEq for LoadFailure {
+    fn eq(&self, other: &Self) -> bool {
+        self.cause == other.cause && self.message == other.message
+    }
+}
+
+impl LoadFailure {
+    pub(crate) fn load(message: impl Into<Arc<str>>) -> Self {
+        Self {
+            cause: FailureCause::Load,
+            message: message.into(),
+            again: Again::Soon,
+        }
+    }
+}
+
+/// Loads a filter. Blocks for as long as reading, compiling and configuring take. `fetched` is its module, where that is
+/// not at hand.
 pub(crate) fn load(
     spec: &Arc<FilterSpec>,
+    fetched: Option<Bytes>,
     compiled: &Compiled,
     shared: &Arc<Shared>,
 ) -> Result<Loaded, LoadFailure> {
-    let refused = |message: String| LoadFailure {
-        cause: FailureCause::Load,
-        message: message.into(),
+    let bytes = match fetched {
+        Some(bytes) => bytes,
+        None => source::read(&spec.module).map_err(|error| LoadFailure::load(error.to_string()))?,
     };
-    let bytes = source::read(&spec.module).map_err(|error| refused(error.to_string()))?;
     let digest = digest(&bytes);
-    check_pin(spec, &digest).map_err(refused)?;
+    check_pin(spec, &digest).map_err(LoadFailure::load)?;
     let module = compiled
         .get(&digest, &bytes)
-        .map_err(|error| refused(error.to_string()))?;
+        .map_err(|error| LoadFailure::load(error.to_string()))?;
     let mut loaded = Loaded {
         trial: Trial::default(),
         vm: Arc::new(vm_config(spec)),
@@ -85,8 +120,8 @@ fn check_pin(spec: &FilterSpec, digest: &str) -> Result<(), String> {
     let Some(pin) = &spec.sha256 else {
         return Ok(());
     };
-    let pin = pin.trim_start_matches("sha256:").to_ascii_lowercase();
-    if digest.trim_start_matches("sha256:") == pin {
+    let pin = normal(pin);
+    if *pin == *digest {
         return Ok(());
     }
     Err(format!(
@@ -136,10 +171,7 @@ fn snapshot(
             Ok(None)
         }
         Err(SnapshotError::Failed(failure)) => Err(failed(&failure)),
-        Err(error @ SnapshotError::Compile(_)) => Err(LoadFailure {
-            cause: FailureCause::Load,
-            message: error.to_string().into(),
-        }),
+        Err(error @ SnapshotError::Compile(_)) => Err(LoadFailure::load(error.to_string())),
     }
 }
 
@@ -154,6 +186,7 @@ fn failed(failure: &Failure) -> LoadFailure {
     LoadFailure {
         cause,
         message: failure.to_string().into(),
+        again: Again::Soon,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where the bytes of a module come from.
+//! Modules that are at hand: bundled, in a file, in a ConfigMap. What is elsewhere is [`fetch`](crate::fetch)'s business.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use tidegate_model::ModuleSource;
 
-/// Bytes that a module may have.
-const MOST_BYTES: u64 = 100 << 20;
+/// Bytes that a module may have, wherever it comes from.
+pub(crate) const MOST_BYTES: u64 = 64 << 20;
 
 /// Why there are no bytes.
 #[derive(Debug, thiserror::Error)]
@@ -24,13 +24,11 @@ pub enum SourceError {
         error: std::io::Error,
     },
     /// More bytes than a module may have.
-    #[error("the module is larger than {} MiB", MOST_BYTES >> 20)]
+    #[error("spec.module: it is larger than {} MiB, which is the most that a module may have", MOST_BYTES >> 20)]
     TooLarge,
-    /// A source that this version does not fetch from.
-    #[error(
-        "spec.module.{0}: this version does not fetch modules over the network yet; use builtin, file or configMapRef"
-    )]
-    Remote(&'static str),
+    /// Nothing at hand.
+    #[error("spec.module: it is elsewhere")]
+    Elsewhere,
 }
 
 /// Reads a module. Blocks; run it where that is fine.
@@ -64,9 +62,9 @@ pub(crate) fn read(source: &ModuleSource) -> Result<Bytes, SourceError> {
             }
         }
         ModuleSource::ConfigMap { bytes, .. } => Ok(bytes.clone()),
-        ModuleSource::Image { .. } => Err(SourceError::Remote("image")),
-        ModuleSource::Url { .. } => Err(SourceError::Remote("url")),
-        ModuleSource::Refused { .. } => Err(SourceError::Remote("refused")),
+        ModuleSource::Image { .. } | ModuleSource::Url { .. } | ModuleSource::Refused { .. } => {
+            Err(SourceError::Elsewhere)
+        }
     }
 }
 

@@ -147,14 +147,18 @@ impl Activity {
     }
 
     /// Bytes of an HTTP/1 connection came in.
-    fn came(&self, framing: &mut Framing, bytes: &[u8]) {
+    fn came(&self, framing: &mut Framing, bytes: &[u8]) -> io::Result<()> {
         if self.doubt.load(Ordering::Relaxed) == 0
             && let Err(doubt) = framing.read(bytes)
         {
+            if doubt == Doubt::NoHttp {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "no HTTP"));
+            }
             self.doubt.store(doubt.to_word(), Ordering::Relaxed);
         }
         self.has_begun
             .store(u32::from(framing.is_in_head()), Ordering::Relaxed);
+        Ok(())
     }
 
     fn moved(&self) {
@@ -183,7 +187,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
         this.activity.moved();
         if let Some(framing) = &mut this.framing {
-            this.activity.came(framing, &buf.filled()[before..]);
+            this.activity.came(framing, &buf.filled()[before..])?;
         }
         Poll::Ready(Ok(()))
     }

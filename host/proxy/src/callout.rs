@@ -1,6 +1,5 @@
 //! HTTP calls of filters to the clusters they declare. A call that fails is answered as Envoy answers it: 503 or 504 with a text.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tidegate_model::{FilterSpec, RequestHead, ResponseHead};
 use tidegate_wasm::HttpCallResponse;
 
 use crate::body::Body;
-use crate::budget::Budget;
+use crate::budget::Held;
 use crate::error::Error;
 use crate::forward;
 use crate::upstream::ConnectError;
@@ -20,6 +19,10 @@ use crate::worker::Worker;
 
 /// Bytes of a response, or of a gRPC message, that every filter may get.
 const BYTES: usize = 4 << 20;
+
+/// Envoy's answer where a bound on what is pending stands in the way.
+pub(crate) const OVERFLOW: &str =
+    "upstream connect error or disconnect/reset before headers. reset reason: overflow";
 
 /// What a filter asked for.
 pub(crate) struct Call {
@@ -33,15 +36,18 @@ pub(crate) struct Call {
 /// The response broke off, or is larger than the filter may have: there is nothing to give it.
 pub(crate) struct Broken;
 
-/// Makes the call. What fails before a response came is a response too.
+/// Makes the call. What fails before a response came is a response too. `held` is to be kept until the guest has the answer.
 pub(crate) async fn perform(
     worker: &Worker,
     spec: &Arc<FilterSpec>,
-    budget: &Rc<Budget>,
+    held: &mut Held,
     call: Call,
 ) -> Result<HttpCallResponse, Broken> {
     let timeout = call.timeout;
-    let exchange = exchange(worker, spec, budget, call);
+    if held.grow(call.body.len()).is_err() {
+        return Ok(failed(StatusCode::SERVICE_UNAVAILABLE, OVERFLOW));
+    }
+    let exchange = exchange(worker, spec, held, call);
     match timeout {
         None => exchange.await,
         Some(timeout) => tokio::time::timeout(timeout, exchange)
@@ -86,7 +92,7 @@ fn was_reset(error: &hyper::Error) -> bool {
 async fn exchange(
     worker: &Worker,
     spec: &Arc<FilterSpec>,
-    budget: &Rc<Budget>,
+    held: &mut Held,
     call: Call,
 ) -> Result<HttpCallResponse, Broken> {
     let sent = match spec.clusters.get(call.cluster.as_str()) {
@@ -109,7 +115,7 @@ async fn exchange(
         }
     };
     let (parts, body) = response.into_parts();
-    let (body, trailers) = collect(body, budget, most_bytes(spec)).await?;
+    let (body, trailers) = collect(body, held, most_bytes(spec)).await?;
     pooled.give_back();
     let head = ResponseHead {
         status: parts.status,
@@ -125,10 +131,9 @@ async fn exchange(
 /// Reads a body that must fit what one response may have, and what all calls of the VM may hold.
 async fn collect(
     mut body: Incoming,
-    budget: &Rc<Budget>,
+    held: &mut Held,
     most: usize,
 ) -> Result<(Bytes, HeaderMap), Broken> {
-    let mut held = budget.hold();
     let mut bytes = BytesMut::new();
     let mut trailers = HeaderMap::new();
     while let Some(frame) = body.frame().await {

@@ -201,10 +201,8 @@ impl Exchange {
             let by_name = listener
                 .hosts
                 .find(tls.server_name.as_deref().unwrap_or_default());
-            // Listeners with one certificate may share a connection (RFC 9113 section 9.1.1).
-            if by_name
-                .is_none_or(|by_name| !std::ptr::eq(by_name, found) && by_name.tls != found.tls)
-            {
+            // Whatever certificate they share: another listener may ask more of its clients (Gateway API, Listener.hostname).
+            if by_name.is_none_or(|by_name| !std::ptr::eq(by_name, found)) {
                 return Err(Error::Misdirected);
             }
         }

@@ -29,6 +29,8 @@ pub(crate) enum Doubt {
     TwoLengths(u64),
     /// From this one on boundaries are not known.
     Lost(u64),
+    /// The connection begins with a line that is of another protocol.
+    NoHttp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,7 @@ impl Doubt {
         match self {
             Self::TwoLengths(at) => (at + 1) << 1,
             Self::Lost(at) => (at + 1) << 1 | 1,
+            Self::NoHttp => Self::Lost(0).to_word(),
         }
     }
 
@@ -138,6 +141,10 @@ impl Framing {
         let is_empty = matches!(line, b"" | b"\r");
         self.state = match self.state {
             State::Start if is_empty => State::Start,
+            State::Start if self.heads == 0 && is_of_another_protocol(line) => {
+                self.state = State::Lost;
+                return Err(Doubt::NoHttp);
+            }
             State::Start => State::Fields {
                 length: None,
                 chunked: false,
@@ -185,6 +192,15 @@ impl Framing {
         self.state = State::Lost;
         Doubt::Lost(self.heads)
     }
+}
+
+/// Three words of which the last names no version of HTTP, as in a malformed preface of HTTP/2 (RFC 9113 section 3.4). An answer in
+/// HTTP/1 would be nothing that such a client could read.
+fn is_of_another_protocol(line: &[u8]) -> bool {
+    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ');
+    let version = words.nth(2);
+    version.is_some_and(|version| !version.is_empty() && !version.starts_with(b"HTTP/"))
+        && words.next().is_none()
 }
 
 /// A line of a head.

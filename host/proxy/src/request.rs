@@ -6,7 +6,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::Response;
 use http_body::Body as _;
-use tidegate_model::{Filter, FilterMode, FilterSpec, ListenerHost, Mirror, PathMatch, RequestHead};
+use tidegate_model::{
+    Filter, FilterMode, FilterSpec, ListenerHost, Mirror, PathMatch, RequestHead,
+};
 use tidegate_wasm::{Action, Callback, Direction, LocalReply, StreamIo};
 
 use crate::attributes;

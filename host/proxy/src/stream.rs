@@ -22,6 +22,7 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::forward::Tries;
 use crate::plugin::Signal;
+use crate::shadow::Shadow;
 use crate::worker::State;
 
 /// An exchange.
@@ -71,8 +72,7 @@ impl Stream {
     }
 
     /// Writes the exchange's line, where it has shadows once they are done.
-    fn write_log(&self) {
-        let shadows = self.chain.borrow_mut().take_shadows();
+    fn write_log(&self, shadows: Vec<Shadow>) {
         let record = self.record.borrow();
         let worker = &self.connection.worker;
         let mut log = worker.log.borrow_mut();
@@ -139,6 +139,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let (received, sent) = (self.received.bytes.get(), self.sent.get());
+        let shadows = self.chain.borrow_mut().take_shadows();
         {
             let record = self.record.borrow();
             let elapsed = millis(record.started.elapsed());
@@ -148,7 +149,7 @@ impl Drop for Stream {
                 .end(record.status, elapsed, received, sent);
             self.chain.borrow_mut().finish(&record, received, sent);
         }
-        self.write_log();
+        self.write_log(shadows);
         self.connection.activity.end();
     }
 }

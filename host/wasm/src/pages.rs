@@ -79,14 +79,16 @@ impl Restore {
         dropped
     }
 
+    /// Start and end of all runs, in order.
     #[cfg(test)]
-    pub(crate) fn runs(&self) -> (Vec<(usize, usize)>, &[(usize, usize)]) {
+    fn runs(&self) -> Vec<(usize, usize)> {
         let copied = self
             .copied
             .iter()
-            .map(|(start, bytes)| (*start, start + bytes.len()))
-            .collect();
-        (copied, &self.dropped)
+            .map(|(start, bytes)| (*start, start + bytes.len()));
+        let mut all: Vec<_> = copied.chain(self.dropped.iter().copied()).collect();
+        all.sort_unstable();
+        all
     }
 }
 
@@ -159,11 +161,8 @@ mod tests {
             let hot: Vec<usize> = hot.into_iter().filter(|page| *page < pages).collect();
             let snapshot = vec![0; pages * PAGE];
             let restore = Restore::new(&snapshot, &hot);
-            let (copied, dropped) = restore.runs();
-            let mut all = [&copied[..], dropped].concat();
-            all.sort_unstable();
             let mut at = 0;
-            for (start, end) in all {
+            for (start, end) in restore.runs() {
                 prop_assert_eq!(start, at);
                 prop_assert!(end > start && start % PAGE == 0);
                 at = end;

@@ -36,7 +36,9 @@ impl Seen {
             }
             (Some(Upstream::Request(_)), None) => {
                 let status = self.response.values(":status");
-                found.push(format!("the upstream got no request; the client got {status:?}"));
+                found.push(format!(
+                    "the upstream got no request; the client got {status:?}"
+                ));
             }
             (Some(Upstream::Request(expected)), Some(request)) => {
                 request.against_request("upstream", expected, &mut found);
@@ -62,7 +64,10 @@ impl Observed {
         if let Some(body) = &expected.body
             && *body != self.body
         {
-            found.push(format!("{what}: body is {:?}, expected {body:?}", self.body));
+            found.push(format!(
+                "{what}: body is {:?}, expected {body:?}",
+                self.body
+            ));
         }
     }
 
@@ -75,12 +80,18 @@ impl Observed {
         if let Some(body) = &expected.body
             && *body != self.body
         {
-            found.push(format!("{WHAT}: body is {:?}, expected {body:?}", self.body));
+            found.push(format!(
+                "{WHAT}: body is {:?}, expected {body:?}",
+                self.body
+            ));
         }
         if let Some(part) = &expected.body_contains
             && !self.body.contains(part)
         {
-            found.push(format!("{WHAT}: body {:?} does not hold {part:?}", self.body));
+            found.push(format!(
+                "{WHAT}: body {:?} does not hold {part:?}",
+                self.body
+            ));
         }
     }
 
@@ -100,7 +111,9 @@ impl Observed {
                 ExpectedHeader::Contains { contains } => {
                     let values = self.values(&name);
                     if !matches!(&values[..], [value] if value.contains(contains)) {
-                        found.push(format!("{what}: {name} is {values:?}, expected one with {contains:?}"));
+                        found.push(format!(
+                            "{what}: {name} is {values:?}, expected one with {contains:?}"
+                        ));
                     }
                 }
             }
@@ -110,7 +123,9 @@ impl Observed {
     fn against_values(&self, what: &str, name: &str, expected: &[String], found: &mut Vec<String>) {
         let values = self.values(name);
         if values != expected {
-            found.push(format!("{what}: {name} is {values:?}, expected {expected:?}"));
+            found.push(format!(
+                "{what}: {name} is {values:?}, expected {expected:?}"
+            ));
         }
     }
 

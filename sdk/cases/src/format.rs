@@ -120,7 +120,7 @@ pub enum Head {
 #[serde(untagged)]
 pub enum Text {
     /// As it is.
-    Text(String),
+    String(String),
     /// In decimal.
     Number(i64),
     /// `true` or `false`.
@@ -345,7 +345,7 @@ impl Head {
 impl std::fmt::Display for Text {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Text(text) => f.write_str(text),
+            Self::String(text) => f.write_str(text),
             Self::Number(number) => number.fmt(f),
             Self::Bool(value) => value.fmt(f),
         }

@@ -30,7 +30,11 @@ pub fn run<F: Filter>(yaml: &str) {
         }
     }
     let (bad, all) = (failures.len(), file.cases.len());
-    assert!(failures.is_empty(), "{bad} of {all} cases fail:\n{}", failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{bad} of {all} cases fail:\n{}",
+        failures.join("\n")
+    );
 }
 
 fn run_case<F: Filter>(case: &Case, bytewise: bool) -> Vec<String> {
@@ -39,7 +43,11 @@ fn run_case<F: Filter>(case: &Case, bytewise: bool) -> Vec<String> {
         mock.set_time(Duration::from_secs(clock));
     }
     let loaded = match (mock.load::<F>(&case.config_text()), &case.refused) {
-        (Ok(_), Some(part)) => return vec![format!("the configuration is taken, expected a refusal with {part:?}")],
+        (Ok(_), Some(part)) => {
+            return vec![format!(
+                "the configuration is taken, expected a refusal with {part:?}"
+            )];
+        }
         (Err(line), Some(part)) if line.contains(part) => return Vec::new(),
         (Err(line), _) => return vec![format!("the configuration is refused: {line}")],
         (Ok(loaded), None) => loaded,
@@ -62,7 +70,10 @@ fn run_case<F: Filter>(case: &Case, bytewise: bool) -> Vec<String> {
     }
     for (name, expected) in &case.metrics {
         let metrics = mock.metrics();
-        let value = metrics.iter().find(|metric| metric.name == *name).map(|metric| metric.value);
+        let value = metrics
+            .iter()
+            .find(|metric| metric.name == *name)
+            .map(|metric| metric.value);
         if value != Some(*expected) {
             found.push(format!("metric {name} is {value:?}, expected {expected}"));
         }
@@ -92,11 +103,18 @@ fn run_exchange(loaded: &Loaded, exchange: &Exchange, bytewise: bool) -> Vec<Str
 
 fn answer(made: &CallMade, expected: Option<&Call>, found: &mut Vec<String>) -> CallAnswer {
     let Some(expected) = expected else {
-        found.push(format!("an unexpected call to {:?}: {:?}", made.cluster, observed(&made.request)));
+        found.push(format!(
+            "an unexpected call to {:?}: {:?}",
+            made.cluster,
+            observed(&made.request)
+        ));
         return CallAnswer::Http(Message::response(500));
     };
     if made.cluster != expected.cluster {
-        found.push(format!("a call to {:?}, expected one to {:?}", made.cluster, expected.cluster));
+        found.push(format!(
+            "a call to {:?}, expected one to {:?}",
+            made.cluster, expected.cluster
+        ));
     }
     observed(&made.request).against_request("call", &expected.expect, found);
     CallAnswer::Http(call_response(&expected.answer))
@@ -107,11 +125,13 @@ fn call_response(answer: &Answer) -> Message {
     match answer.fails {
         Some(Failure::Unreachable) => {
             let text = "upstream connect error or disconnect/reset before headers";
-            Message::response(503).header("content-type", "text/plain").body(text)
+            Message::response(503)
+                .header("content-type", "text/plain")
+                .body(text)
         }
-        Some(Failure::Timeout) => {
-            Message::response(504).header("content-type", "text/plain").body("upstream request timeout")
-        }
+        Some(Failure::Timeout) => Message::response(504)
+            .header("content-type", "text/plain")
+            .body("upstream request timeout"),
         None => response(
             &Response {
                 status: answer.status.unwrap_or(200),
@@ -137,7 +157,12 @@ fn request(request: &Request, bytewise: bool) -> Message {
 }
 
 fn response(response: &Response, bytewise: bool) -> Message {
-    with_rest(Message::response(response.status), &response.headers, response.body.as_ref(), bytewise)
+    with_rest(
+        Message::response(response.status),
+        &response.headers,
+        response.body.as_ref(),
+        bytewise,
+    )
 }
 
 fn with_rest(

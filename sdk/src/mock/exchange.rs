@@ -126,7 +126,11 @@ impl Exchange {
 
     fn head(&mut self, direction: Direction, body: At, end: At) {
         let side = direction as usize;
-        let message = if side == REQUEST { &self.request } else { &self.response };
+        let message = if side == REQUEST {
+            &self.request
+        } else {
+            &self.response
+        };
         let ended = message.body.is_empty() && !message.trailers;
         self.at = if ended { end } else { body };
         self.stream(|stream| stream.open[side] = true);
@@ -140,7 +144,11 @@ impl Exchange {
     /// A piece of a body, or behind the last one the empty end.
     fn body(&mut self, direction: Direction, index: usize) {
         let side = direction as usize;
-        let message = if side == REQUEST { &self.request } else { &self.response };
+        let message = if side == REQUEST {
+            &self.request
+        } else {
+            &self.response
+        };
         let piece = message.body.get(index).cloned();
         let ended = piece.is_none();
         let trailers = ended && message.trailers;

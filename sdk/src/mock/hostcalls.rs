@@ -80,8 +80,14 @@ pub(crate) fn buffer(buffer: Buffer) -> Vec<u8> {
     with(|state| match buffer {
         Buffer::Configuration => state.configuration.clone(),
         Buffer::Call | Buffer::GrpcMessage => state.call.1.clone(),
-        Buffer::Request => state.stream().map(|stream| stream.bodies[0].clone()).unwrap_or_default(),
-        Buffer::Response => state.stream().map(|stream| stream.bodies[1].clone()).unwrap_or_default(),
+        Buffer::Request => state
+            .stream()
+            .map(|stream| stream.bodies[0].clone())
+            .unwrap_or_default(),
+        Buffer::Response => state
+            .stream()
+            .map(|stream| stream.bodies[1].clone())
+            .unwrap_or_default(),
     })
 }
 
@@ -100,7 +106,9 @@ pub(crate) fn replace_buffer(buffer: Buffer, bytes: &[u8]) -> Result<(), Status>
 
 pub(crate) fn property(path: &str) -> Result<Vec<u8>, Status> {
     with(|state| {
-        let found = state.stream().and_then(|stream| stream.properties.get(path));
+        let found = state
+            .stream()
+            .and_then(|stream| stream.properties.get(path));
         found.cloned().ok_or(Status::NOT_FOUND)
     })
 }
@@ -131,7 +139,9 @@ pub(crate) fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<(), S
         if before != 0 && cas != 0 && cas != before {
             return Err(Status::CAS_MISMATCH);
         }
-        state.shared.insert(key.to_owned(), (value.to_vec(), before + 1));
+        state
+            .shared
+            .insert(key.to_owned(), (value.to_vec(), before + 1));
         Ok(())
     })
 }
@@ -146,7 +156,9 @@ pub(crate) fn http_call(
     if !body.is_empty() {
         request = request.body(body);
     }
-    let complete = [":method", ":authority", ":path"].iter().all(|name| request.get(name).is_some());
+    let complete = [":method", ":authority", ":path"]
+        .iter()
+        .all(|name| request.get(name).is_some());
     if !complete {
         return Err(Status::BAD_ARGUMENT);
     }
@@ -240,7 +252,10 @@ pub(crate) fn enter(context: u32) -> Result<(), Status> {
 
 pub(crate) fn define_metric(kind: u32, name: &str) -> Result<u32, Status> {
     with(|state| {
-        let found = state.metrics.iter().position(|metric| metric.name == name && metric.kind == kind);
+        let found = state
+            .metrics
+            .iter()
+            .position(|metric| metric.name == name && metric.kind == kind);
         let id = found.unwrap_or_else(|| {
             state.metrics.push(Metric {
                 name: name.to_owned(),
@@ -255,7 +270,10 @@ pub(crate) fn define_metric(kind: u32, name: &str) -> Result<u32, Status> {
 
 fn metric(id: u32, change: impl FnOnce(&mut Metric)) -> Result<(), Status> {
     with(|state| {
-        let metric = state.metrics.get_mut(id as usize).ok_or(Status::NOT_FOUND)?;
+        let metric = state
+            .metrics
+            .get_mut(id as usize)
+            .ok_or(Status::NOT_FOUND)?;
         change(metric);
         Ok(())
     })

@@ -51,7 +51,11 @@ impl Slot {
             token,
             state: RefCell::default(),
         });
-        RUNTIME.with(|runtime| kind.calls(runtime).borrow_mut().insert(token, Rc::clone(&slot)));
+        RUNTIME.with(|runtime| {
+            kind.calls(runtime)
+                .borrow_mut()
+                .insert(token, Rc::clone(&slot))
+        });
         Pending(slot)
     }
 }
@@ -86,7 +90,8 @@ impl Future for Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         let Slot { kind, token, .. } = *self.0;
-        let open = RUNTIME.with(|runtime| kind.calls(runtime).borrow_mut().remove(&token).is_some());
+        let open =
+            RUNTIME.with(|runtime| kind.calls(runtime).borrow_mut().remove(&token).is_some());
         if open && kind == Kind::Grpc {
             hostcalls::cancel_grpc(token);
         }
@@ -101,7 +106,9 @@ pub(crate) fn on_http_call_response(token: u32) {
 }
 
 pub(crate) fn on_grpc_message(token: u32) {
-    deliver(Kind::Grpc, token, || Outcome::Grpc(hostcalls::buffer(Buffer::GrpcMessage)));
+    deliver(Kind::Grpc, token, || {
+        Outcome::Grpc(hostcalls::buffer(Buffer::GrpcMessage))
+    });
 }
 
 /// Comes instead of a message where there is none.

@@ -4,7 +4,10 @@ use crate::hostcalls::Pairs;
 
 pub(crate) fn encode(pairs: &Pairs) -> Vec<u8> {
     let number = |size: usize| u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes();
-    let size: usize = pairs.iter().map(|(name, value)| name.len() + value.len() + 10).sum();
+    let size: usize = pairs
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 10)
+        .sum();
     let mut out = Vec::with_capacity(4 + size);
     out.extend(number(pairs.len()));
     for (name, value) in pairs {
@@ -58,7 +61,10 @@ mod tests {
         for pairs in [
             vec![],
             vec![(b"a".to_vec(), b"1".to_vec())],
-            vec![(b"a".to_vec(), Vec::new()), (b"b\xff".to_vec(), b"\0\0".to_vec())],
+            vec![
+                (b"a".to_vec(), Vec::new()),
+                (b"b\xff".to_vec(), b"\0\0".to_vec()),
+            ],
         ] {
             assert_eq!(decode(&encode(&pairs)), pairs);
         }

@@ -319,7 +319,11 @@ impl Side {
     }
 
     /// The whole body, once it is there.
-    pub(crate) fn poll_body(&self, max: usize, hold_head: bool) -> Poll<Result<Vec<u8>, BodyError>> {
+    pub(crate) fn poll_body(
+        &self,
+        max: usize,
+        hold_head: bool,
+    ) -> Poll<Result<Vec<u8>, BodyError>> {
         if let Some(body) = self.body.take() {
             return Poll::Ready(body);
         }

@@ -42,7 +42,12 @@ impl Timers {
     }
 
     fn set_tick(&self, now: u64) {
-        let next = self.waiting.borrow().keys().next().map(|(time, _)| time.saturating_sub(now));
+        let next = self
+            .waiting
+            .borrow()
+            .keys()
+            .next()
+            .map(|(time, _)| time.saturating_sub(now));
         let period = next.map_or(0, |rest| {
             u32::try_from(rest.div_ceil(MILLISECOND).max(1)).unwrap_or(u32::MAX)
         });
@@ -87,7 +92,10 @@ impl Future for Timer {
             let timers = &runtime.timers;
             let key = (self.deadline, timers.arrived.get());
             timers.arrived.set(key.1 + 1);
-            timers.waiting.borrow_mut().insert(key, context.waker().clone());
+            timers
+                .waiting
+                .borrow_mut()
+                .insert(key, context.waker().clone());
             timers.set_tick(now);
             Some(key)
         });

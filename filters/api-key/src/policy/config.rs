@@ -96,7 +96,9 @@ impl PlaceConfig {
             (None, Some(name), None) if self.prefix.is_none() && !name.is_empty() => {
                 Ok(Place::Query(name.clone()))
             }
-            (None, None, Some(name)) if self.prefix.is_none() && header::is_token(name.as_bytes()) => {
+            (None, None, Some(name))
+                if self.prefix.is_none() && header::is_token(name.as_bytes()) =>
+            {
                 Ok(Place::Cookie(name.clone()))
             }
             _ => Err(ConfigError::new(
@@ -112,7 +114,10 @@ fn clients(keys: &BTreeMap<String, Keys>) -> Result<BTreeMap<Digest, String>, Co
     for (name, keys) in keys {
         let field = format!("/keys/{}", config::escape(name));
         if !header::is_value(name.as_bytes()) || name.is_empty() {
-            return Err(ConfigError::new(field, "the name must be visible ASCII, so that it fits into a header"));
+            return Err(ConfigError::new(
+                field,
+                "the name must be visible ASCII, so that it fits into a header",
+            ));
         }
         let keys = match keys {
             Keys::One(key) => std::slice::from_ref(key),
@@ -120,10 +125,14 @@ fn clients(keys: &BTreeMap<String, Keys>) -> Result<BTreeMap<Digest, String>, Co
         };
         for key in keys {
             // What a Secret holds often ends with a line break.
-            let digest = read_key(key.trim_ascii()).map_err(|problem| ConfigError::new(&*field, problem))?;
+            let digest =
+                read_key(key.trim_ascii()).map_err(|problem| ConfigError::new(&*field, problem))?;
             let other = clients.insert(digest, name.clone());
             if let Some(other) = other.filter(|other| other != name) {
-                return Err(ConfigError::new(field, format!("has the same key as {other:?}")));
+                return Err(ConfigError::new(
+                    field,
+                    format!("has the same key as {other:?}"),
+                ));
             }
         }
     }
@@ -139,13 +148,20 @@ fn read_key(text: &str) -> Result<Digest, &'static str> {
         };
     };
     let mut bytes = Digest::default();
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let valid = hex.len() == 2 * bytes.len()
-        && bytes.iter_mut().zip(hex.as_bytes().chunks(2)).all(|(byte, pair)| {
-            let value = digit(pair[0]).zip(digit(pair[1]));
-            *byte = value.map_or(0, |(high, low)| high << 4 | low);
-            value.is_some()
-        });
+        && bytes
+            .iter_mut()
+            .zip(hex.as_bytes().chunks(2))
+            .all(|(byte, pair)| {
+                let value = digit(pair[0]).zip(digit(pair[1]));
+                *byte = value.map_or(0, |(high, low)| high << 4 | low);
+                value.is_some()
+            });
     match valid {
         true => Ok(bytes),
         false => Err("holds a digest that is not sha256: and 64 hexadecimal digits"),
@@ -153,10 +169,20 @@ fn read_key(text: &str) -> Result<Digest, &'static str> {
 }
 
 fn header_name(field: &str, name: &str) -> Result<String, ConfigError> {
-    const RESERVED: [&str; 6] = ["connection", "content-length", "cookie", "host", "te", "transfer-encoding"];
+    const RESERVED: [&str; 6] = [
+        "connection",
+        "content-length",
+        "cookie",
+        "host",
+        "te",
+        "transfer-encoding",
+    ];
     let name = name.to_ascii_lowercase();
     match header::is_token(name.as_bytes()) && !RESERVED.contains(&name.as_str()) {
         true => Ok(name),
-        false => Err(ConfigError::new(field, format!("{name:?} cannot be used; take a name like X-Api-Key"))),
+        false => Err(ConfigError::new(
+            field,
+            format!("{name:?} cannot be used; take a name like X-Api-Key"),
+        )),
     }
 }

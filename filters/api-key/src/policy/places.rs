@@ -8,7 +8,10 @@ use super::Edit;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// A header, and what stands before the key in it (`Bearer `), without case.
-    Header { name: String, prefix: String },
+    Header {
+        name: String,
+        prefix: String,
+    },
     Query(String),
     Cookie(String),
 }

@@ -55,7 +55,10 @@ impl Policy {
     /// Unknown fields, empty rules, expressions that do not compile, fingerprints and names that are none.
     pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
         let config: Config = config::parse(text)?;
-        for (field, status) in [("status", config.status), ("missingStatus", config.missing_status)] {
+        for (field, status) in [
+            ("status", config.status),
+            ("missingStatus", config.missing_status),
+        ] {
             if !(400..=599).contains(&status) {
                 return Err(ConfigError::new(field, "is no refusal; 400 to 599 are"));
             }
@@ -65,7 +68,10 @@ impl Policy {
         for (name, field) in config.forward {
             if !header::is_token(name.as_bytes()) {
                 let pointer = format!("/forward/{}", config::escape(&name));
-                return Err(ConfigError::new(pointer, format!("{name:?} is no header name")));
+                return Err(ConfigError::new(
+                    pointer,
+                    format!("{name:?} is no header name"),
+                ));
             }
             forward.push((name.to_ascii_lowercase(), field));
         }
@@ -85,7 +91,9 @@ impl RuleConfig {
     fn compile(&self, field: &str) -> Result<Rule, ConfigError> {
         let regex = |name: &str, pattern: &Option<String>| {
             let pattern = pattern.as_ref();
-            pattern.map(|pattern| expression(&format!("{field}.{name}"), pattern)).transpose()
+            pattern
+                .map(|pattern| expression(&format!("{field}.{name}"), pattern))
+                .transpose()
         };
         let fingerprints = self.fingerprints.iter().enumerate();
         let fingerprints = fingerprints.map(|(index, text)| {
@@ -93,7 +101,14 @@ impl RuleConfig {
             let hex = text.replace(':', "").to_ascii_lowercase();
             let fine = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
             let problem = "is no SHA-256 in hexadecimal";
-            if fine { Ok(hex) } else { Err(ConfigError::new(format!("{field}.fingerprints[{index}]"), problem)) }
+            if fine {
+                Ok(hex)
+            } else {
+                Err(ConfigError::new(
+                    format!("{field}.fingerprints[{index}]"),
+                    problem,
+                ))
+            }
         });
         let rule = Rule {
             subject: regex("subject", &self.subject)?,
@@ -105,7 +120,10 @@ impl RuleConfig {
         let expressions = [&rule.subject, &rule.cn, &rule.dns_san, &rule.uri_san];
         let empty = expressions.iter().all(|regex| regex.is_none()) && rule.fingerprints.is_empty();
         match empty {
-            true => Err(ConfigError::new(field, "has no condition and would let everybody in")),
+            true => Err(ConfigError::new(
+                field,
+                "has no condition and would let everybody in",
+            )),
             false => Ok(rule),
         }
     }
@@ -116,5 +134,10 @@ fn expression(field: &str, pattern: &str) -> Result<Regex, ConfigError> {
     RegexBuilder::new(pattern)
         .size_limit(MAX_PROGRAM)
         .build()
-        .map_err(|error| ConfigError::new(field, format!("{pattern:?} is no usable expression: {error}")))
+        .map_err(|error| {
+            ConfigError::new(
+                field,
+                format!("{pattern:?} is no usable expression: {error}"),
+            )
+        })
 }

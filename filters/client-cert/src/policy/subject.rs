@@ -49,15 +49,26 @@ fn unescaped(text: &str, wanted: &[u8]) -> Option<usize> {
 
 /// Without quotes and backslashes; `\C3\A9` is a byte for each pair.
 fn unescape(value: &str) -> String {
-    let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let value = value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'))
+        .unwrap_or(value);
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let mut out = Vec::with_capacity(value.len());
     let mut rest = value.as_bytes();
     while let [first, after @ ..] = rest {
         rest = after;
         match (first, after) {
             (b'\\', [high, low, tail @ ..]) if digit(*high).is_some() && digit(*low).is_some() => {
-                out.extend(digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low));
+                out.extend(
+                    digit(*high)
+                        .zip(digit(*low))
+                        .map(|(high, low)| high << 4 | low),
+                );
                 rest = tail;
             }
             (b'\\', [escaped, tail @ ..]) => {

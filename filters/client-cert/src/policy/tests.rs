@@ -5,12 +5,19 @@ fn errors_name_the_field() {
     for (text, field) in [
         (r#"{"allow": [{}]}"#, "/allow/0"),
         (r#"{"allow": [{"cn": "("}]}"#, "/allow/0/cn"),
-        (r#"{"allow": [{"fingerprints": ["12"]}]}"#, "/allow/0/fingerprints/0"),
+        (
+            r#"{"allow": [{"fingerprints": ["12"]}]}"#,
+            "/allow/0/fingerprints/0",
+        ),
         (r#"{"forward": {"a b": "subject"}}"#, "/forward/a b"),
         (r#"{"forward": {"x": "issuer"}}"#, "/forward/x"),
         (r#"{"status": 200}"#, "/status"),
     ] {
-        assert_eq!(Policy::parse(text.as_bytes()).unwrap_err().pointer(), field, "{text}");
+        assert_eq!(
+            Policy::parse(text.as_bytes()).unwrap_err().pointer(),
+            field,
+            "{text}"
+        );
     }
 }
 

@@ -77,7 +77,10 @@ impl Policy {
     pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
         let config: Config = config::parse(text)?;
         if config.statuses.is_empty() {
-            return Err(ConfigError::new("statuses", "must name the statuses of the responses that are replaced"));
+            return Err(ConfigError::new(
+                "statuses",
+                "must name the statuses of the responses that are replaced",
+            ));
         }
         if config.pages.is_empty() && config.backend.is_none() {
             return Err(ConfigError::new("", "must hold pages, a backend or both"));
@@ -95,13 +98,19 @@ impl Policy {
             let name = name.to_ascii_lowercase();
             match header::is_token(name.as_bytes()) && !OF_THE_BODY.contains(&name.as_str()) {
                 true => Ok(name),
-                false => Err(ConfigError::new(format!("keepHeaders[{index}]"), format!("{name:?} cannot stay"))),
+                false => Err(ConfigError::new(
+                    format!("keepHeaders[{index}]"),
+                    format!("{name:?} cannot stay"),
+                )),
             }
         });
         Ok(Self {
             statuses: statuses("statuses", &config.statuses)?,
             keep: keep.collect::<Result<_, _>>()?,
-            backend: config.backend.map(|backend| backend.compile()).transpose()?,
+            backend: config
+                .backend
+                .map(|backend| backend.compile())
+                .transpose()?,
             pages,
             call_headers,
         })
@@ -112,7 +121,9 @@ fn statuses(field: &str, list: &[StatusConfig]) -> Result<Vec<Statuses>, ConfigE
     let list = list.iter().enumerate();
     list.map(|(index, status)| {
         let found = match status {
-            StatusConfig::Number(status) if (300..=599).contains(status) => Some(Statuses(*status, *status)),
+            StatusConfig::Number(status) if (300..=599).contains(status) => {
+                Some(Statuses(*status, *status))
+            }
             StatusConfig::Number(_) => None,
             StatusConfig::Text(text) => match text.as_str() {
                 "4xx" => Some(Statuses(400, 499)),
@@ -120,7 +131,12 @@ fn statuses(field: &str, list: &[StatusConfig]) -> Result<Vec<Statuses>, ConfigE
                 _ => None,
             },
         };
-        found.ok_or_else(|| ConfigError::new(format!("{field}[{index}]"), "must be a status from 300 to 599, 4xx or 5xx"))
+        found.ok_or_else(|| {
+            ConfigError::new(
+                format!("{field}[{index}]"),
+                "must be a status from 300 to 599, 4xx or 5xx",
+            )
+        })
     })
     .collect()
 }
@@ -128,13 +144,25 @@ fn statuses(field: &str, list: &[StatusConfig]) -> Result<Vec<Statuses>, ConfigE
 impl PageConfig {
     fn compile(self, field: &str) -> Result<Page, ConfigError> {
         if !header::is_value(self.content_type.as_bytes()) || self.content_type.is_empty() {
-            return Err(ConfigError::new(format!("{field}.contentType"), "is no media type"));
+            return Err(ConfigError::new(
+                format!("{field}.contentType"),
+                "is no media type",
+            ));
         }
         if self.body.len() > MAX_PAGE {
-            return Err(ConfigError::new(format!("{field}.body"), format!("is longer than {MAX_PAGE} bytes")));
+            return Err(ConfigError::new(
+                format!("{field}.body"),
+                format!("is longer than {MAX_PAGE} bytes"),
+            ));
         }
-        if self.status.is_some_and(|status| !(200..=599).contains(&status)) {
-            return Err(ConfigError::new(format!("{field}.status"), "is no final status; 200 to 599 are"));
+        if self
+            .status
+            .is_some_and(|status| !(200..=599).contains(&status))
+        {
+            return Err(ConfigError::new(
+                format!("{field}.status"),
+                "is no final status; 200 to 599 are",
+            ));
         }
         Ok(Page {
             statuses: statuses(&format!("{field}.statuses"), &self.statuses)?,
@@ -147,10 +175,14 @@ impl PageConfig {
 
 impl BackendConfig {
     fn compile(&self) -> Result<Backend, ConfigError> {
-        let url = Url::parse(&self.url)
-            .ok_or_else(|| ConfigError::new("backend.url", format!("{:?} is no absolute URL", self.url)))?;
+        let url = Url::parse(&self.url).ok_or_else(|| {
+            ConfigError::new("backend.url", format!("{:?} is no absolute URL", self.url))
+        })?;
         if self.cluster.is_empty() {
-            return Err(ConfigError::new("backend.cluster", "must name a cluster that may be called"));
+            return Err(ConfigError::new(
+                "backend.cluster",
+                "must name a cluster that may be called",
+            ));
         }
         Ok(Backend {
             cluster: self.cluster.clone(),

@@ -34,7 +34,11 @@ impl Cache {
     pub(super) fn get(&self, key: &Key, now: Duration) -> Option<Rc<Decision>> {
         let (end, decision) = self.entries.get(key)?;
         // A clock that went back far is no reason to remember for ever.
-        let begun = self.spans.values().max().is_some_and(|longest| *end <= now + *longest);
+        let begun = self
+            .spans
+            .values()
+            .max()
+            .is_some_and(|longest| *end <= now + *longest);
         (now < *end && begun).then(|| Rc::clone(decision))
     }
 

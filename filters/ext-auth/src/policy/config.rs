@@ -95,7 +95,9 @@ fn default_failure_status() -> u16 {
 /// ingress-nginx's default of `auth-cache-duration`.
 fn default_spans() -> BTreeMap<String, Span> {
     let five_minutes = Span(std::time::Duration::from_secs(300));
-    ["200", "202", "401"].map(|status| (status.to_owned(), five_minutes)).into()
+    ["200", "202", "401"]
+        .map(|status| (status.to_owned(), five_minutes))
+        .into()
 }
 
 impl Policy {
@@ -106,24 +108,48 @@ impl Policy {
     /// Unknown or missing fields, addresses that are none, unknown variables, bad names.
     pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
         let config: Config = config::parse(text)?;
-        let cache = config.cache.as_ref().map(CacheConfig::compile).transpose()?;
+        let cache = config
+            .cache
+            .as_ref()
+            .map(CacheConfig::compile)
+            .transpose()?;
         let (cache_key, spans) = match cache {
             Some((key, spans)) => (Some(key), spans),
             None => (None, BTreeMap::new()),
         };
         if config.forward_body.is_some_and(|max| max > MAX_BODY) {
-            return Err(ConfigError::new("forwardBody", format!("is above {MAX_BODY} bytes")));
+            return Err(ConfigError::new(
+                "forwardBody",
+                format!("is above {MAX_BODY} bytes"),
+            ));
         }
         if !config.method.is_empty() && !header::is_token(config.method.as_bytes()) {
-            return Err(ConfigError::new("method", format!("{:?} is no method", config.method)));
+            return Err(ConfigError::new(
+                "method",
+                format!("{:?} is no method", config.method),
+            ));
         }
         if !(400..=599).contains(&config.failure_status) {
-            return Err(ConfigError::new("failureStatus", "is no refusal; 400 to 599 are"));
+            return Err(ConfigError::new(
+                "failureStatus",
+                "is no refusal; 400 to 599 are",
+            ));
         }
-        if let Some(index) = config.except.iter().position(|prefix| !prefix.starts_with('/')) {
-            return Err(ConfigError::new(format!("except[{index}]"), "is no path; it has to begin with a slash"));
+        if let Some(index) = config
+            .except
+            .iter()
+            .position(|prefix| !prefix.starts_with('/'))
+        {
+            return Err(ConfigError::new(
+                format!("except[{index}]"),
+                "is no path; it has to begin with a slash",
+            ));
         }
-        let forward = config.forward_headers.as_ref().map(|list| names("forwardHeaders", list)).transpose()?;
+        let forward = config
+            .forward_headers
+            .as_ref()
+            .map(|list| names("forwardHeaders", list))
+            .transpose()?;
         Ok(Self {
             url: url("url", &config.url)?,
             set: config.set()?,
@@ -166,12 +192,21 @@ impl Config {
             return Ok(None);
         };
         let parameter = &self.redirect_parameter;
-        if parameter.is_empty() || !parameter.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
-            return Err(ConfigError::new("redirectParameter", format!("{parameter:?} is no name of a parameter")));
+        if parameter.is_empty()
+            || !parameter
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        {
+            return Err(ConfigError::new(
+                "redirectParameter",
+                format!("{parameter:?} is no name of a parameter"),
+            ));
         }
         // An address that says where to return to is left alone, as by ingress-nginx.
         let query = text.split_once('?').map_or("", |(_, query)| query);
-        let there = query.split('&').any(|pair| pair.split('=').next() == Some(parameter));
+        let there = query
+            .split('&')
+            .any(|pair| pair.split('=').next() == Some(parameter));
         Ok(Some(SignIn {
             url: url("signIn", text)?,
             parameter: (!there).then(|| parameter.clone()),
@@ -183,16 +218,25 @@ impl CacheConfig {
     fn compile(&self) -> Result<(Template, BTreeMap<u16, std::time::Duration>), ConfigError> {
         let key = value("cache.key", &self.key)?;
         if key.constant().is_some() {
-            return Err(ConfigError::new("cache.key", "has no variable, so one client's answer would be everybody's"));
+            return Err(ConfigError::new(
+                "cache.key",
+                "has no variable, so one client's answer would be everybody's",
+            ));
         }
         let mut spans = BTreeMap::new();
         for (status, span) in &self.spans {
             let number = match status.as_str() {
                 "any" => Some(0),
-                status => status.parse().ok().filter(|status| (200..=499).contains(status)),
+                status => status
+                    .parse()
+                    .ok()
+                    .filter(|status| (200..=499).contains(status)),
             };
             let number = number.ok_or_else(|| {
-                ConfigError::new(format!("cache.spans.{status}"), "is neither a status from 200 to 499 nor any")
+                ConfigError::new(
+                    format!("cache.spans.{status}"),
+                    "is neither a status from 200 to 499 nor any",
+                )
             })?;
             spans.insert(number, span.0);
         }
@@ -215,28 +259,45 @@ fn url(field: &str, text: &str) -> Result<Template, ConfigError> {
 
 fn value(field: &str, text: &str) -> Result<Template, ConfigError> {
     if !header::is_value(text.as_bytes()) {
-        return Err(ConfigError::new(field, "must be visible ASCII without white space at its ends"));
+        return Err(ConfigError::new(
+            field,
+            "must be visible ASCII without white space at its ends",
+        ));
     }
-    Template::parse(text, &[]).map_err(|problem| ConfigError::new(field, format!("{text:?} {problem}")))
+    Template::parse(text, &[])
+        .map_err(|problem| ConfigError::new(field, format!("{text:?} {problem}")))
 }
 
 fn cluster(name: &str) -> Result<String, ConfigError> {
     match name.is_empty() {
-        true => Err(ConfigError::new("cluster", "must name a cluster that may be called")),
+        true => Err(ConfigError::new(
+            "cluster",
+            "must name a cluster that may be called",
+        )),
         false => Ok(name.to_owned()),
     }
 }
 
 fn names(field: &str, list: &[String]) -> Result<Vec<String>, ConfigError> {
     let list = list.iter().enumerate();
-    list.map(|(index, name)| header_name(&format!("{field}[{index}]"), name)).collect()
+    list.map(|(index, name)| header_name(&format!("{field}[{index}]"), name))
+        .collect()
 }
 
 fn header_name(field: &str, name: &str) -> Result<String, ConfigError> {
-    const RESERVED: [&str; 5] = ["connection", "content-length", "host", "transfer-encoding", "upgrade"];
+    const RESERVED: [&str; 5] = [
+        "connection",
+        "content-length",
+        "host",
+        "transfer-encoding",
+        "upgrade",
+    ];
     let name = name.to_ascii_lowercase();
     match header::is_token(name.as_bytes()) && !RESERVED.contains(&name.as_str()) {
         true => Ok(name),
-        false => Err(ConfigError::new(field, format!("{name:?} cannot be used here"))),
+        false => Err(ConfigError::new(
+            field,
+            format!("{name:?} cannot be used here"),
+        )),
     }
 }

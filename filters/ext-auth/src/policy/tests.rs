@@ -5,19 +5,56 @@ fn errors_name_the_field() {
     for (text, field) in [
         (r#"{"url": "http://a.test/", "cluster": ""}"#, "/cluster"),
         (r#"{"url": "/check", "cluster": "a"}"#, "/url"),
-        (r#"{"url": "http://${request.host}/", "cluster": "a"}"#, "/url"),
-        (r#"{"url": "http://a${request.path}", "cluster": "a"}"#, "/url"),
-        (r#"{"url": "http://a.test/", "cluster": "a", "signIn": "/login"}"#, "/signIn"),
-        (r#"{"url": "http://a.test/", "cluster": "a", "method": "G ET"}"#, "/method"),
-        (r#"{"url": "http://a.test/", "cluster": "a", "responseHeaders": ["x", "a b"]}"#, "/responseHeaders/1"),
-        (r#"{"url": "http://a.test/", "cluster": "a", "setHeaders": {"Host": "x"}}"#, "/setHeaders/Host"),
-        (r#"{"url": "http://a.test/", "cluster": "a", "cache": {"key": "all"}}"#, "/cache/key"),
-        (r#"{"url": "http://a.test/", "cluster": "a", "cache": {"key": "${cookie.a}", "spans": {"500": "1m"}}}"#, "/cache/spans/500"),
-        (r#"{"url": "http://a.test/", "cluster": "a", "timeout": "fast"}"#, "/timeout"),
-        (r#"{"url": "http://a.test/", "cluster": "a", "failureStatus": 200}"#, "/failureStatus"),
-        (r#"{"url": "http://a.test/", "cluster": "a", "except": ["a"]}"#, "/except/0"),
+        (
+            r#"{"url": "http://${request.host}/", "cluster": "a"}"#,
+            "/url",
+        ),
+        (
+            r#"{"url": "http://a${request.path}", "cluster": "a"}"#,
+            "/url",
+        ),
+        (
+            r#"{"url": "http://a.test/", "cluster": "a", "signIn": "/login"}"#,
+            "/signIn",
+        ),
+        (
+            r#"{"url": "http://a.test/", "cluster": "a", "method": "G ET"}"#,
+            "/method",
+        ),
+        (
+            r#"{"url": "http://a.test/", "cluster": "a", "responseHeaders": ["x", "a b"]}"#,
+            "/responseHeaders/1",
+        ),
+        (
+            r#"{"url": "http://a.test/", "cluster": "a", "setHeaders": {"Host": "x"}}"#,
+            "/setHeaders/Host",
+        ),
+        (
+            r#"{"url": "http://a.test/", "cluster": "a", "cache": {"key": "all"}}"#,
+            "/cache/key",
+        ),
+        (
+            r#"{"url": "http://a.test/", "cluster": "a", "cache": {"key": "${cookie.a}", "spans": {"500": "1m"}}}"#,
+            "/cache/spans/500",
+        ),
+        (
+            r#"{"url": "http://a.test/", "cluster": "a", "timeout": "fast"}"#,
+            "/timeout",
+        ),
+        (
+            r#"{"url": "http://a.test/", "cluster": "a", "failureStatus": 200}"#,
+            "/failureStatus",
+        ),
+        (
+            r#"{"url": "http://a.test/", "cluster": "a", "except": ["a"]}"#,
+            "/except/0",
+        ),
     ] {
-        assert_eq!(Policy::parse(text.as_bytes()).unwrap_err().pointer(), field, "{text}");
+        assert_eq!(
+            Policy::parse(text.as_bytes()).unwrap_err().pointer(),
+            field,
+            "{text}"
+        );
     }
 }
 
@@ -27,7 +64,11 @@ fn what_is_remembered_ends_and_is_bounded() {
     let mut cache = Cache::new([(200, minute)].into());
     let allow = |status| {
         let (edits, cookies) = (Vec::new(), Vec::new());
-        Rc::new(Decision::Allow { status, edits, cookies })
+        Rc::new(Decision::Allow {
+            status,
+            edits,
+            cookies,
+        })
     };
     let now = Duration::from_secs(1_000_000);
     cache.insert(b"a".to_vec(), &allow(200), now);

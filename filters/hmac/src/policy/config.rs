@@ -81,16 +81,29 @@ impl Policy {
     pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
         let config: Config = config::parse(text)?;
         if config.max_body > MAX_BODY {
-            return Err(ConfigError::new("maxBody", format!("is above {MAX_BODY} bytes")));
+            return Err(ConfigError::new(
+                "maxBody",
+                format!("is above {MAX_BODY} bytes"),
+            ));
         }
-        let signature = field("signature", &config.signature.header, config.signature.parameter.as_ref())?;
+        let signature = field(
+            "signature",
+            &config.signature.header,
+            config.signature.parameter.as_ref(),
+        )?;
         let timestamp = config.timestamp.as_ref().map(|timestamp| {
             let field = field("timestamp", &timestamp.header, timestamp.parameter.as_ref())?;
             Ok::<_, ConfigError>((field, timestamp.tolerance.0))
         });
         let key_id = config.key_id.as_ref();
-        let key_id = key_id.map(|key| field("keyId", &key.header, key.parameter.as_ref())).transpose()?;
-        let forward_key = config.forward_key.as_deref().map(|name| header_name("forwardKey", name)).transpose()?;
+        let key_id = key_id
+            .map(|key| field("keyId", &key.header, key.parameter.as_ref()))
+            .transpose()?;
+        let forward_key = config
+            .forward_key
+            .as_deref()
+            .map(|name| header_name("forwardKey", name))
+            .transpose()?;
         if forward_key.is_some() && key_id.is_none() && config.secrets.len() > 1 {
             let problem = "needs keyId where there are several secrets: the head is gone before the body shows which was used";
             return Err(ConfigError::new("forwardKey", problem));
@@ -113,9 +126,16 @@ impl Policy {
 }
 
 fn message(config: &Config) -> Result<Vec<Template>, ConfigError> {
-    let captures: &[&str] = if config.timestamp.is_some() { &["timestamp"] } else { &[] };
+    let captures: &[&str] = if config.timestamp.is_some() {
+        &["timestamp"]
+    } else {
+        &[]
+    };
     if config.timestamp.is_some() && !config.message.contains("${timestamp}") {
-        return Err(ConfigError::new("message", "does not hold ${timestamp}, which anybody could change then"));
+        return Err(ConfigError::new(
+            "message",
+            "does not hold ${timestamp}, which anybody could change then",
+        ));
     }
     let pieces: Vec<&str> = config.message.split(BODY).collect();
     if pieces.len() > 2 {
@@ -127,8 +147,9 @@ fn message(config: &Config) -> Result<Vec<Template>, ConfigError> {
     pieces
         .into_iter()
         .map(|piece| {
-            Template::parse(piece, captures)
-                .map_err(|problem| ConfigError::new("message", format!("{:?} {problem}", config.message)))
+            Template::parse(piece, captures).map_err(|problem| {
+                ConfigError::new("message", format!("{:?} {problem}", config.message))
+            })
         })
         .collect()
 }
@@ -147,7 +168,10 @@ fn secrets(secrets: &BTreeMap<String, String>) -> Result<Vec<(String, Secret)>, 
             }
             match secret.len() {
                 MIN_SECRET.. => Ok((name.clone(), Secret(secret.as_bytes().to_vec()))),
-                _ => Err(ConfigError::new(field, format!("has less than {MIN_SECRET} bytes"))),
+                _ => Err(ConfigError::new(
+                    field,
+                    format!("has less than {MIN_SECRET} bytes"),
+                )),
             }
         })
         .collect()
@@ -155,7 +179,10 @@ fn secrets(secrets: &BTreeMap<String, String>) -> Result<Vec<(String, Secret)>, 
 
 fn field(of: &str, name: &str, parameter: Option<&String>) -> Result<Field, ConfigError> {
     if let Some(parameter) = parameter.filter(|parameter| !header::is_token(parameter.as_bytes())) {
-        return Err(ConfigError::new(format!("{of}.parameter"), format!("{parameter:?} is no name")));
+        return Err(ConfigError::new(
+            format!("{of}.parameter"),
+            format!("{parameter:?} is no name"),
+        ));
     }
     Ok(Field {
         header: header_name(&format!("{of}.header"), name)?,
@@ -166,6 +193,9 @@ fn field(of: &str, name: &str, parameter: Option<&String>) -> Result<Field, Conf
 fn header_name(field: &str, name: &str) -> Result<String, ConfigError> {
     match header::is_token(name.as_bytes()) {
         true => Ok(name.to_ascii_lowercase()),
-        false => Err(ConfigError::new(field, format!("{name:?} is no header name"))),
+        false => Err(ConfigError::new(
+            field,
+            format!("{name:?} is no header name"),
+        )),
     }
 }

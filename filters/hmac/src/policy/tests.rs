@@ -14,7 +14,9 @@ fn the_example_of_github() {
     ))
     .unwrap();
     let values = |name: &str| match name {
-        "x-hub-signature-256" => vec![b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17".to_vec()],
+        "x-hub-signature-256" => vec![
+            b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17".to_vec(),
+        ],
         _ => Vec::new(),
     };
     let signed = policy.read(&values, Duration::ZERO).unwrap();
@@ -29,9 +31,18 @@ fn errors_name_the_field_and_not_the_secret() {
         format!(r#"{{"signature": {{"header": "X-S"}}, "secrets": {{"a": "{SECRET}"}}{rest}}}"#)
     };
     for (text, field) in [
-        (String::from(r#"{"signature": {"header": "x"}, "secrets": {"a": "hunter2"}}"#), "/secrets/a"),
-        (String::from(r#"{"signature": {"header": "x"}, "secrets": {}}"#), "/secrets"),
-        (String::from(r#"{"signature": {"header": "a b"}, "secrets": {}}"#), "/signature/header"),
+        (
+            String::from(r#"{"signature": {"header": "x"}, "secrets": {"a": "hunter2"}}"#),
+            "/secrets/a",
+        ),
+        (
+            String::from(r#"{"signature": {"header": "x"}, "secrets": {}}"#),
+            "/secrets",
+        ),
+        (
+            String::from(r#"{"signature": {"header": "a b"}, "secrets": {}}"#),
+            "/signature/header",
+        ),
         (with(r#", "message": """#), "/message"),
         (with(r#", "message": "${body}${body}""#), "/message"),
         (with(r#", "message": "${timestamp}.${body}""#), "/message"),

@@ -65,7 +65,8 @@ impl Claims {
             }
             value => value.to_string(),
         };
-        let fits = header::is_value(value.as_bytes()) && !value.is_empty() && value.len() <= MAX_HEADER;
+        let fits =
+            header::is_value(value.as_bytes()) && !value.is_empty() && value.len() <= MAX_HEADER;
         fits.then_some(value)
     }
 
@@ -93,14 +94,22 @@ fn member(value: &Value) -> Option<String> {
 // === impl Rules ===
 
 impl Rules {
-    pub(super) fn check(&self, claims: &Claims, issuer: Option<&str>, now: Duration) -> Result<(), Denied> {
+    pub(super) fn check(
+        &self,
+        claims: &Claims,
+        issuer: Option<&str>,
+        now: Duration,
+    ) -> Result<(), Denied> {
         if issuer.is_some() && claims.text("iss") != issuer {
             return Err(Denied::Invalid("The issuer is wrong"));
         }
         self.check_audience(claims)?;
         self.check_times(claims, now.as_secs_f64())?;
         self.check_scopes(claims)?;
-        let fine = self.required.iter().all(|(path, wanted)| satisfies(claims.get(path), wanted));
+        let fine = self
+            .required
+            .iter()
+            .all(|(path, wanted)| satisfies(claims.get(path), wanted));
         if fine { Ok(()) } else { Err(Denied::Claim) }
     }
 
@@ -109,10 +118,16 @@ impl Rules {
         let fine = self.audiences.is_empty()
             || match claims.0.get("aud") {
                 Some(Value::String(audience)) => wanted(audience),
-                Some(Value::Array(audiences)) => audiences.iter().filter_map(Value::as_str).any(wanted),
+                Some(Value::Array(audiences)) => {
+                    audiences.iter().filter_map(Value::as_str).any(wanted)
+                }
                 _ => false,
             };
-        if fine { Ok(()) } else { Err(Denied::Invalid("The audience is wrong")) }
+        if fine {
+            Ok(())
+        } else {
+            Err(Denied::Invalid("The audience is wrong"))
+        }
     }
 
     /// `exp` is the first moment at which it is over, `nbf` the first at which it counts (RFC 7519 section 4.1).
@@ -122,7 +137,9 @@ impl Rules {
         let issued = claims.time("iat")?;
         match expiry {
             None if self.require_expiry => return Err(Denied::Invalid("The token has no expiry")),
-            Some(expiry) if now >= expiry + skew => return Err(Denied::Invalid("The token has expired")),
+            Some(expiry) if now >= expiry + skew => {
+                return Err(Denied::Invalid("The token has expired"));
+            }
             _ => {}
         }
         if start.is_some_and(|start| now + skew < start) {
@@ -145,11 +162,17 @@ impl Rules {
         for name in ["scope", "scp"] {
             match claims.0.get(name) {
                 Some(Value::String(text)) => found.extend(text.split(' ')),
-                Some(Value::Array(members)) => found.extend(members.iter().filter_map(Value::as_str)),
+                Some(Value::Array(members)) => {
+                    found.extend(members.iter().filter_map(Value::as_str))
+                }
                 _ => {}
             }
         }
-        match self.scopes.iter().all(|scope| found.contains(&scope.as_str())) {
+        match self
+            .scopes
+            .iter()
+            .all(|scope| found.contains(&scope.as_str()))
+        {
             true => Ok(()),
             false => Err(Denied::Scope(self.scopes.join(" "))),
         }

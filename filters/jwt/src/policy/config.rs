@@ -133,28 +133,49 @@ impl Policy {
     pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
         let config: Config = config::parse(text)?;
         if config.providers.is_empty() {
-            return Err(ConfigError::new("providers", "must name at least one provider"));
+            return Err(ConfigError::new(
+                "providers",
+                "must name at least one provider",
+            ));
         }
         if config.from.is_empty() {
             return Err(ConfigError::new("from", "must name at least one place"));
         }
-        if !config.realm.bytes().all(|byte| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\') {
-            return Err(ConfigError::new("realm", "must be printable ASCII without quotes"));
+        if !config
+            .realm
+            .bytes()
+            .all(|byte| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\')
+        {
+            return Err(ConfigError::new(
+                "realm",
+                "must be printable ASCII without quotes",
+            ));
         }
         let places = config.from.iter().enumerate();
         let places: Vec<Place> = places
             .map(|(index, place)| place.compile(&format!("from[{index}]")))
             .collect::<Result<_, _>>()?;
-        let headers_only = places.iter().all(|place| matches!(place, Place::Header { .. }));
+        let headers_only = places
+            .iter()
+            .all(|place| matches!(place, Place::Header { .. }));
         if config.strip && !headers_only {
-            return Err(ConfigError::new("strip", "works for tokens in headers only"));
+            return Err(ConfigError::new(
+                "strip",
+                "works for tokens in headers only",
+            ));
         }
         let mut providers = Vec::new();
         for (index, provider) in config.providers.into_iter().enumerate() {
             let compiled = provider.compile(&format!("providers[{index}]"))?;
-            if providers.iter().any(|other: &Provider| other.issuer == compiled.issuer) {
+            if providers
+                .iter()
+                .any(|other: &Provider| other.issuer == compiled.issuer)
+            {
                 let problem = "is an earlier provider's, too";
-                return Err(ConfigError::new(format!("providers[{index}].issuer"), problem));
+                return Err(ConfigError::new(
+                    format!("providers[{index}].issuer"),
+                    problem,
+                ));
             }
             providers.push(compiled);
         }
@@ -174,13 +195,25 @@ impl ProviderConfig {
         let algorithms = self.algorithms(field, &keys)?;
         let mut claim_headers = Vec::new();
         for (name, claim) in &self.claims_to_headers {
-            let field = format!("{}/claimsToHeaders/{}", ConfigError::new(field, "").pointer(), config::escape(name));
+            let field = format!(
+                "{}/claimsToHeaders/{}",
+                ConfigError::new(field, "").pointer(),
+                config::escape(name)
+            );
             claim_headers.push((header_name(&field, name)?, claim.clone()));
         }
         let payload_header = self.payload_header.as_deref();
-        let payload_header = payload_header.map(|name| header_name(&format!("{field}.payloadHeader"), name));
-        if let Some(scope) = self.scopes.iter().find(|scope| scope.is_empty() || scope.contains([' ', '"', '\\'])) {
-            return Err(ConfigError::new(format!("{field}.scopes"), format!("{scope:?} is no scope")));
+        let payload_header =
+            payload_header.map(|name| header_name(&format!("{field}.payloadHeader"), name));
+        if let Some(scope) = self
+            .scopes
+            .iter()
+            .find(|scope| scope.is_empty() || scope.contains([' ', '"', '\\']))
+        {
+            return Err(ConfigError::new(
+                format!("{field}.scopes"),
+                format!("{scope:?} is no scope"),
+            ));
         }
         let required = self.claims.into_iter().map(|(name, value)| match value {
             Value::Array(values) => (name, values),
@@ -225,9 +258,15 @@ impl ProviderConfig {
             (None, None, None, Some(text)) => {
                 let field = format!("{field}.secretBase64");
                 let secret = STANDARD.decode(text.trim_ascii());
-                of_secret(&field, secret.map_err(|_| ConfigError::new(&*field, "is no base64"))?)
+                of_secret(
+                    &field,
+                    secret.map_err(|_| ConfigError::new(&*field, "is no base64"))?,
+                )
             }
-            _ => Err(ConfigError::new(field, "must hold exactly one of jwks, remote, secret and secretBase64")),
+            _ => Err(ConfigError::new(
+                field,
+                "must hold exactly one of jwks, remote, secret and secretBase64",
+            )),
         }
     }
 
@@ -249,12 +288,17 @@ impl ProviderConfig {
             return Ok(possible.to_vec());
         };
         let field = format!("{field}.algorithms");
-        match wanted.iter().find(|algorithm| !possible.contains(algorithm)) {
+        match wanted
+            .iter()
+            .find(|algorithm| !possible.contains(algorithm))
+        {
             Some(algorithm) => {
                 let problem = format!("{} does not fit the provider's keys", algorithm.name());
                 Err(ConfigError::new(field, problem))
             }
-            None if wanted.is_empty() => Err(ConfigError::new(field, "must name at least one algorithm")),
+            None if wanted.is_empty() => {
+                Err(ConfigError::new(field, "must name at least one algorithm"))
+            }
             None => Ok(wanted.clone()),
         }
     }
@@ -273,10 +317,16 @@ fn of_secret(field: &str, secret: Vec<u8>) -> Result<Keys, ConfigError> {
 impl RemoteConfig {
     fn compile(&self, field: &str) -> Result<Keys, ConfigError> {
         let url = Url::parse(&self.url).ok_or_else(|| {
-            ConfigError::new(format!("{field}.url"), format!("{:?} is no absolute URL", self.url))
+            ConfigError::new(
+                format!("{field}.url"),
+                format!("{:?} is no absolute URL", self.url),
+            )
         })?;
         if self.cluster.is_empty() {
-            return Err(ConfigError::new(format!("{field}.cluster"), "must name a cluster that may be called"));
+            return Err(ConfigError::new(
+                format!("{field}.cluster"),
+                "must name a cluster that may be called",
+            ));
         }
         Ok(Keys::Remote(Box::new(Store::new(Remote {
             cluster: self.cluster.clone(),
@@ -295,8 +345,12 @@ impl PlaceConfig {
                 name: header_name(&format!("{field}.header"), name)?,
                 prefix: self.prefix.clone().unwrap_or_default(),
             }),
-            (None, Some(name), None) if self.prefix.is_none() && !name.is_empty() => Ok(Place::Query(name.clone())),
-            (None, None, Some(name)) if self.prefix.is_none() && header::is_token(name.as_bytes()) => {
+            (None, Some(name), None) if self.prefix.is_none() && !name.is_empty() => {
+                Ok(Place::Query(name.clone()))
+            }
+            (None, None, Some(name))
+                if self.prefix.is_none() && header::is_token(name.as_bytes()) =>
+            {
                 Ok(Place::Cookie(name.clone()))
             }
             _ => Err(ConfigError::new(
@@ -308,10 +362,20 @@ impl PlaceConfig {
 }
 
 fn header_name(field: &str, name: &str) -> Result<String, ConfigError> {
-    const RESERVED: [&str; 6] = ["connection", "content-length", "cookie", "host", "te", "transfer-encoding"];
+    const RESERVED: [&str; 6] = [
+        "connection",
+        "content-length",
+        "cookie",
+        "host",
+        "te",
+        "transfer-encoding",
+    ];
     let name = name.to_ascii_lowercase();
     match header::is_token(name.as_bytes()) && !RESERVED.contains(&name.as_str()) {
         true => Ok(name),
-        false => Err(ConfigError::new(field, format!("{name:?} cannot be used here"))),
+        false => Err(ConfigError::new(
+            field,
+            format!("{name:?} cannot be used here"),
+        )),
     }
 }

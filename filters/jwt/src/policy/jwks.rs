@@ -72,7 +72,8 @@ impl KeySet {
     ///
     /// What is no JWK set, or one without a key.
     pub fn parse(json: &[u8], secrets: bool) -> Result<Self, String> {
-        let set: Set = serde_json::from_slice(json).map_err(|error| format!("is no JWK set: {error}"))?;
+        let set: Set =
+            serde_json::from_slice(json).map_err(|error| format!("is no JWK set: {error}"))?;
         let mut keys = Vec::new();
         let mut problem = "none is for signatures";
         for value in set.keys.into_iter().take(MAX_KEYS) {
@@ -81,7 +82,9 @@ impl KeySet {
                 continue;
             };
             match jwk.compile() {
-                Ok(Some(key)) if key.is_secret() && !secrets => problem = "secrets are not taken from here",
+                Ok(Some(key)) if key.is_secret() && !secrets => {
+                    problem = "secrets are not taken from here"
+                }
                 Ok(key) => keys.extend(key),
                 Err(found) => problem = found,
             }

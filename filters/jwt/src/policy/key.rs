@@ -50,7 +50,9 @@ impl Jwk {
     fn is_for_signatures(&self) -> bool {
         let usage = self.r#use.as_deref().is_none_or(|usage| usage == "sig");
         let operations = self.key_ops.as_ref();
-        usage && operations.is_none_or(|operations| operations.iter().any(|operation| operation == "verify"))
+        usage
+            && operations
+                .is_none_or(|operations| operations.iter().any(|operation| operation == "verify"))
     }
 
     /// The key; `Ok(None)` for one of another purpose or kind, which a set may hold.
@@ -64,15 +66,24 @@ impl Jwk {
                 let key = rsa::PublicKey::new(&bytes(self.n.as_ref())?, &bytes(self.e.as_ref())?)?;
                 Material::Rsa(Box::new(key))
             }
-            ("EC", Some("P-256")) => point(&self.sec1(32)?, p256::ecdsa::VerifyingKey::from_sec1_bytes)
-                .map(Material::P256)?,
-            ("EC", Some("P-384")) => point(&self.sec1(48)?, p384::ecdsa::VerifyingKey::from_sec1_bytes)
-                .map(Material::P384)?,
-            ("EC", Some("P-521")) => point(&self.sec1(66)?, p521::ecdsa::VerifyingKey::from_sec1_bytes)
-                .map(Material::P521)?,
+            ("EC", Some("P-256")) => {
+                point(&self.sec1(32)?, p256::ecdsa::VerifyingKey::from_sec1_bytes)
+                    .map(Material::P256)?
+            }
+            ("EC", Some("P-384")) => {
+                point(&self.sec1(48)?, p384::ecdsa::VerifyingKey::from_sec1_bytes)
+                    .map(Material::P384)?
+            }
+            ("EC", Some("P-521")) => {
+                point(&self.sec1(66)?, p521::ecdsa::VerifyingKey::from_sec1_bytes)
+                    .map(Material::P521)?
+            }
             ("OKP", Some("Ed25519")) => {
-                let bytes = bytes(self.x.as_ref())?.try_into().map_err(|_| "x has not 32 bytes")?;
-                let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| "x is no point")?;
+                let bytes = bytes(self.x.as_ref())?
+                    .try_into()
+                    .map_err(|_| "x has not 32 bytes")?;
+                let key =
+                    ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| "x is no point")?;
                 Material::Ed25519(key)
             }
             _ => return Ok(None),
@@ -96,7 +107,9 @@ impl Jwk {
 
 fn bytes(text: Option<&String>) -> Result<Vec<u8>, &'static str> {
     let text = text.ok_or("a part of the key is missing")?;
-    BASE64.decode(text).map_err(|_| "a part of the key is no base64url")
+    BASE64
+        .decode(text)
+        .map_err(|_| "a part of the key is no base64url")
 }
 
 fn point<K, E>(sec1: &[u8], read: impl Fn(&[u8]) -> Result<K, E>) -> Result<K, &'static str> {
@@ -165,12 +178,24 @@ impl Key {
                 A::PS384 => key.verify_pss(Hash::Sha384, message, signature),
                 _ => key.verify_pss(Hash::Sha512, message, signature),
             },
-            Material::P256(key) => p256::ecdsa::Signature::from_slice(signature)
-                .is_ok_and(|signature| key.verify_prehash(&Sha256::digest(message), &signature).is_ok()),
-            Material::P384(key) => p384::ecdsa::Signature::from_slice(signature)
-                .is_ok_and(|signature| key.verify_prehash(&Sha384::digest(message), &signature).is_ok()),
-            Material::P521(key) => p521::ecdsa::Signature::from_slice(signature)
-                .is_ok_and(|signature| key.verify_prehash(&Sha512::digest(message), &signature).is_ok()),
+            Material::P256(key) => {
+                p256::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| {
+                    key.verify_prehash(&Sha256::digest(message), &signature)
+                        .is_ok()
+                })
+            }
+            Material::P384(key) => {
+                p384::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| {
+                    key.verify_prehash(&Sha384::digest(message), &signature)
+                        .is_ok()
+                })
+            }
+            Material::P521(key) => {
+                p521::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| {
+                    key.verify_prehash(&Sha512::digest(message), &signature)
+                        .is_ok()
+                })
+            }
             Material::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
         }
@@ -189,6 +214,8 @@ fn mac<M: Mac + hmac::digest::KeyInit>(secret: &[u8], message: &[u8], code: &[u8
 /// Secrets stay out of what is printed.
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Key")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }

@@ -8,14 +8,21 @@ use super::Edit;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// A header, and what stands before the token in it, without case.
-    Header { name: String, prefix: String },
+    Header {
+        name: String,
+        prefix: String,
+    },
     Query(String),
     Cookie(String),
 }
 
 impl Place {
     /// The tokens there; `None` where the place is empty.
-    pub(super) fn find(&self, target: &[u8], values: &dyn Fn(&str) -> Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
+    pub(super) fn find(
+        &self,
+        target: &[u8],
+        values: &dyn Fn(&str) -> Vec<Vec<u8>>,
+    ) -> Option<Vec<Vec<u8>>> {
         let found: Vec<Vec<u8>> = match self {
             Self::Header { name, prefix } => {
                 let of_prefix = |value: Vec<u8>| {
@@ -29,12 +36,18 @@ impl Place {
             Self::Query(name) => {
                 let query = template::split(target).1;
                 let pairs = query.split(|byte| *byte == b'&');
-                pairs.filter_map(|pair| template::parameter(pair, name)).collect()
+                pairs
+                    .filter_map(|pair| template::parameter(pair, name))
+                    .collect()
             }
             Self::Cookie(name) => {
                 let headers = values("cookie");
-                let pairs = headers.iter().flat_map(|value| value.split(|byte| *byte == b';'));
-                pairs.filter_map(|pair| header::cookie(&[pair], name).map(<[u8]>::to_vec)).collect()
+                let pairs = headers
+                    .iter()
+                    .flat_map(|value| value.split(|byte| *byte == b';'));
+                pairs
+                    .filter_map(|pair| header::cookie(&[pair], name).map(<[u8]>::to_vec))
+                    .collect()
             }
         };
         (!found.is_empty()).then_some(found)

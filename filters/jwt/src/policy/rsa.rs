@@ -34,10 +34,14 @@ impl PublicKey {
             return Err("an RSA key must have 2048 to 4096 bits");
         }
         let exponent = strip(exponent);
-        let number = exponent.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        let number = exponent
+            .iter()
+            .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
         let odd = |bytes: &[u8]| bytes.last().is_some_and(|byte| byte & 1 == 1);
         if exponent.len() > 4 || number < 3 || !odd(exponent) || !odd(modulus) {
-            return Err("is no RSA key: modulus and exponent must be odd, the exponent between 3 and 2^32");
+            return Err(
+                "is no RSA key: modulus and exponent must be odd, the exponent between 3 and 2^32",
+            );
         }
         Ok(Self {
             modulus: modulus.to_vec(),
@@ -51,7 +55,11 @@ impl PublicKey {
             return false;
         };
         let tail = [hash.prefix(), &hash.digest(&[message])].concat();
-        let Some(padding) = encoded.len().checked_sub(tail.len() + 3).filter(|size| *size >= 8) else {
+        let Some(padding) = encoded
+            .len()
+            .checked_sub(tail.len() + 3)
+            .filter(|size| *size >= 8)
+        else {
             return false;
         };
         let expected = [&[0, 1], &vec![0xff; padding][..], &[0], &tail].concat();
@@ -69,7 +77,8 @@ impl PublicKey {
         let (rest, encoded) = encoded.split_at(encoded.len() - size);
         let hashed = hash.digest(&[message]);
         let length = hashed.len();
-        if rest.iter().any(|byte| *byte != 0) || size < 2 * length + 2 || encoded[size - 1] != 0xbc {
+        if rest.iter().any(|byte| *byte != 0) || size < 2 * length + 2 || encoded[size - 1] != 0xbc
+        {
             return false;
         }
         let (masked, digest) = encoded[..size - 1].split_at(size - length - 1);
@@ -77,13 +86,19 @@ impl PublicKey {
         if masked[0] & !spare != 0 {
             return false;
         }
-        let mut block: Vec<u8> = masked.iter().zip(hash.mask(digest, masked.len())).map(|(a, b)| a ^ b).collect();
+        let mut block: Vec<u8> = masked
+            .iter()
+            .zip(hash.mask(digest, masked.len()))
+            .map(|(a, b)| a ^ b)
+            .collect();
         block[0] &= spare;
         let (padding, salt) = block.split_at(block.len() - length);
         let Some((one, zeros)) = padding.split_last() else {
             return false;
         };
-        *one == 1 && zeros.iter().all(|byte| *byte == 0) && hash.digest(&[&[0; 8], &hashed, salt]) == digest
+        *one == 1
+            && zeros.iter().all(|byte| *byte == 0)
+            && hash.digest(&[&[0; 8], &hashed, salt]) == digest
     }
 
     /// The signature raised to the exponent, as long as the modulus. `None` for one that is no number below the modulus.
@@ -92,8 +107,12 @@ impl PublicKey {
             return None;
         }
         let opened = match self.modulus.len() {
-            ..=256 => power::<{ U2048::LIMBS }>(&self.modulus, signature, self.exponent).to_be_bytes().to_vec(),
-            _ => power::<{ U4096::LIMBS }>(&self.modulus, signature, self.exponent).to_be_bytes().to_vec(),
+            ..=256 => power::<{ U2048::LIMBS }>(&self.modulus, signature, self.exponent)
+                .to_be_bytes()
+                .to_vec(),
+            _ => power::<{ U4096::LIMBS }>(&self.modulus, signature, self.exponent)
+                .to_be_bytes()
+                .to_vec(),
         };
         Some(opened[opened.len() - self.modulus.len()..].to_vec())
     }
@@ -121,7 +140,9 @@ fn strip(bytes: &[u8]) -> &[u8] {
 }
 
 fn bits(bytes: &[u8]) -> usize {
-    bytes.first().map_or(0, |first| 8 * bytes.len() - first.leading_zeros() as usize)
+    bytes
+        .first()
+        .map_or(0, |first| 8 * bytes.len() - first.leading_zeros() as usize)
 }
 
 // === impl Hash ===
@@ -143,9 +164,15 @@ impl Hash {
     /// The DER encoding of `DigestInfo` up to the digest (RFC 8017 section 9.2).
     fn prefix(self) -> &'static [u8] {
         match self {
-            Self::Sha256 => b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20",
-            Self::Sha384 => b"\x30\x41\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\x04\x30",
-            Self::Sha512 => b"\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40",
+            Self::Sha256 => {
+                b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"
+            }
+            Self::Sha384 => {
+                b"\x30\x41\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\x04\x30"
+            }
+            Self::Sha512 => {
+                b"\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40"
+            }
         }
     }
 

@@ -44,7 +44,8 @@ fn what_is_remembered_is_bounded() {
 #[test]
 fn a_point_that_is_not_on_the_curve_is_no_key() {
     let zeros = "A".repeat(43);
-    let set = format!(r#"{{"keys": [{{"kty": "EC", "crv": "P-256", "x": "{zeros}", "y": "{zeros}"}}]}}"#);
+    let set =
+        format!(r#"{{"keys": [{{"kty": "EC", "crv": "P-256", "x": "{zeros}", "y": "{zeros}"}}]}}"#);
     let problem = KeySet::parse(set.as_bytes(), true).unwrap_err();
     assert!(problem.contains("no point of the curve"), "{problem}");
 }

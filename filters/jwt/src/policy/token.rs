@@ -47,7 +47,8 @@ impl Token {
         };
         let decode = |part: &[u8]| BASE64.decode(part).map_err(|_| "The token is malformed");
         let header = decode(&text[..first])?;
-        let header: Header = serde_json::from_slice(&header).map_err(|_| "The token's header is malformed")?;
+        let header: Header =
+            serde_json::from_slice(&header).map_err(|_| "The token's header is malformed")?;
         if header.crit.is_some() {
             return Err("The token has extensions that are not known here");
         }

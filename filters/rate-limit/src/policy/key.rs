@@ -14,6 +14,8 @@ pub trait Request {
     fn address(&self) -> Option<IpAddr>;
     /// All values of a header, pseudo-headers (`:path`) included.
     fn header(&self, name: &str) -> Vec<Vec<u8>>;
+    /// A claim that a filter before this one has verified.
+    fn claim(&self, name: &str) -> Option<Vec<u8>>;
 }
 
 /// The parts of a key; none means one counter for everybody.
@@ -26,6 +28,7 @@ pub(super) enum Part {
     Ip { v4_prefix: u8, v6_prefix: u8 },
     Header(String),
     Cookie(String),
+    Claim(String),
     Path,
     Host,
     Method,
@@ -69,6 +72,7 @@ impl fmt::Display for Key {
             } => write!(f, "ip/{v4_prefix}/{v6_prefix};"),
             Part::Header(name) => write!(f, "header {name};"),
             Part::Cookie(name) => write!(f, "cookie {name};"),
+            Part::Claim(name) => write!(f, "claim {name};"),
             Part::Path => write!(f, "path;"),
             Part::Host => write!(f, "host;"),
             Part::Method => write!(f, "method;"),
@@ -106,6 +110,7 @@ impl Part {
             Self::Cookie(name) => {
                 header::cookie(&request.header("cookie"), name).map(<[u8]>::to_vec)
             }
+            Self::Claim(name) => request.claim(name),
             Self::Path => {
                 let path = request.header(":path").pop()?;
                 path.split(|byte| *byte == b'?').next().map(<[u8]>::to_vec)
@@ -135,6 +140,7 @@ struct Object {
     ipv6_prefix: Option<u8>,
     header: Option<String>,
     cookie: Option<String>,
+    claim: Option<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -147,7 +153,7 @@ impl<'de> Visitor<'de> for PartVisitor {
     type Value = Part;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(r#""ip", "path", "host", "method", {"source": "ip"}, {"header": name} or {"cookie": name}"#)
+        f.write_str(r#""ip", "path", "host", "method", {"source": "ip"}, {"header": name}, {"cookie": name} or {"claim": name}"#)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Part, E> {
@@ -169,8 +175,8 @@ impl<'de> Visitor<'de> for PartVisitor {
 impl Object {
     fn into_part(self) -> Result<Part, String> {
         let prefixes = self.ipv4_prefix.is_some() || self.ipv6_prefix.is_some();
-        match (self.source, self.header, self.cookie) {
-            (Some(Source::Ip), None, None) => {
+        match (self.source, self.header, self.cookie, self.claim) {
+            (Some(Source::Ip), None, None, None) => {
                 let v4_prefix = self.ipv4_prefix.unwrap_or(V4_PREFIX);
                 let v6_prefix = self.ipv6_prefix.unwrap_or(V6_PREFIX);
                 if v4_prefix > 32 || v6_prefix > 128 {
@@ -181,14 +187,17 @@ impl Object {
                     v6_prefix,
                 })
             }
-            (None, Some(name), None) if !prefixes && header::is_token(name.as_bytes()) => {
+            (None, Some(name), None, None) if !prefixes && header::is_token(name.as_bytes()) => {
                 Ok(Part::Header(name.to_ascii_lowercase()))
             }
-            (None, None, Some(name)) if !prefixes && header::is_token(name.as_bytes()) => {
+            (None, None, Some(name), None) if !prefixes && header::is_token(name.as_bytes()) => {
                 Ok(Part::Cookie(name))
             }
+            (None, None, None, Some(name)) if !prefixes && !name.is_empty() => {
+                Ok(Part::Claim(name))
+            }
             _ => Err(String::from(
-                "expected exactly one of source, header and cookie, with a valid name, and prefixes beside source only",
+                "expected exactly one of source, header, cookie and claim, with a valid name, and prefixes beside source only",
             )),
         }
     }

@@ -69,6 +69,10 @@ struct Example {
 }
 
 impl Request for Example {
+    fn claim(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
     fn address(&self) -> Option<IpAddr> {
         self.address
     }

@@ -64,7 +64,10 @@ impl Policy {
     pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
         let config: Config = config::parse(text)?;
         if config.rules.len() > MAX_RULES {
-            return Err(ConfigError::new("rules", format!("must hold at most {MAX_RULES} rules")));
+            return Err(ConfigError::new(
+                "rules",
+                format!("must hold at most {MAX_RULES} rules"),
+            ));
         }
         for (index, prefix) in config.except.iter().enumerate() {
             if !prefix.starts_with('/') {
@@ -91,18 +94,40 @@ impl RuleConfig {
     fn compile(&self, field: &str) -> Result<Rule, ConfigError> {
         let wanted = &self.r#match;
         if !STATUSES.contains(&self.status) {
-            let problem = format!("{} is no redirect; 301, 302, 303, 307 and 308 are", self.status);
+            let problem = format!(
+                "{} is no redirect; 301, 302, 303, 307 and 308 are",
+                self.status
+            );
             return Err(ConfigError::new(format!("{field}.status"), problem));
         }
-        let scheme = wanted.scheme.as_ref().map(|scheme| scheme.to_ascii_lowercase());
+        let scheme = wanted
+            .scheme
+            .as_ref()
+            .map(|scheme| scheme.to_ascii_lowercase());
         if !matches!(scheme.as_deref(), None | Some("http" | "https")) {
-            return Err(ConfigError::new(format!("{field}.match.scheme"), "must be http or https"));
+            return Err(ConfigError::new(
+                format!("{field}.match.scheme"),
+                "must be http or https",
+            ));
         }
-        if let Some(method) = wanted.methods.iter().find(|method| !header::is_token(method.as_bytes())) {
-            return Err(ConfigError::new(format!("{field}.match.methods"), format!("{method:?} is no method")));
+        if let Some(method) = wanted
+            .methods
+            .iter()
+            .find(|method| !header::is_token(method.as_bytes()))
+        {
+            return Err(ConfigError::new(
+                format!("{field}.match.methods"),
+                format!("{method:?} is no method"),
+            ));
         }
-        let host = wanted.host.as_deref().map(|text| expression(&format!("{field}.match.host"), text));
-        let path = wanted.path.as_deref().map(|text| expression(&format!("{field}.match.path"), text));
+        let host = wanted
+            .host
+            .as_deref()
+            .map(|text| expression(&format!("{field}.match.host"), text));
+        let path = wanted
+            .path
+            .as_deref()
+            .map(|text| expression(&format!("{field}.match.path"), text));
         let (host, path) = (host.transpose()?, path.transpose()?);
         Ok(Rule {
             to: self.target(&format!("{field}.to"), host.as_ref(), path.as_ref())?,
@@ -114,23 +139,40 @@ impl RuleConfig {
         })
     }
 
-    fn target(&self, field: &str, host: Option<&Regex>, path: Option<&Regex>) -> Result<Template, ConfigError> {
+    fn target(
+        &self,
+        field: &str,
+        host: Option<&Regex>,
+        path: Option<&Regex>,
+    ) -> Result<Template, ConfigError> {
         if !header::is_value(self.to.as_bytes()) || self.to.is_empty() || self.to.contains(' ') {
-            return Err(ConfigError::new(field, "must be visible ASCII without spaces"));
+            return Err(ConfigError::new(
+                field,
+                "must be visible ASCII without spaces",
+            ));
         }
         let count = path.or(host).map_or(0, Regex::captures_len);
         let numbers: Vec<String> = (0..count).map(|index| index.to_string()).collect();
-        let named = [path, host].into_iter().flatten().flat_map(Regex::capture_names).flatten();
+        let named = [path, host]
+            .into_iter()
+            .flatten()
+            .flat_map(Regex::capture_names)
+            .flatten();
         let captures: Vec<&str> = numbers.iter().map(String::as_str).chain(named).collect();
         let template = Template::parse(&self.to, &captures)
             .map_err(|problem| ConfigError::new(field, format!("{:?} {problem}", self.to)))?;
         // Where the place is, is the configuration's to say: a captured text must not choose scheme and host.
         let literal = template.leading_literal();
-        let absolute = literal.strip_prefix("https://").or_else(|| literal.strip_prefix("http://"));
+        let absolute = literal
+            .strip_prefix("https://")
+            .or_else(|| literal.strip_prefix("http://"));
         let starts = absolute.is_some() || literal.starts_with('/');
         let variable = ["${request.target", "${request.path", "${request.scheme}://"];
         if !starts && !variable.iter().any(|name| self.to.starts_with(name)) {
-            let problem = format!("{:?} must begin with http://, https://, ${{request.scheme}}:// or a slash", self.to);
+            let problem = format!(
+                "{:?} must begin with http://, https://, ${{request.scheme}}:// or a slash",
+                self.to
+            );
             return Err(ConfigError::new(field, problem));
         }
         Ok(template)
@@ -144,7 +186,10 @@ impl LocationConfig {
             return Err(ConfigError::new(from_field, "must not be empty"));
         }
         if !header::is_value(self.to.as_bytes()) {
-            return Err(ConfigError::new(format!("{field}.to"), "must be visible ASCII"));
+            return Err(ConfigError::new(
+                format!("{field}.to"),
+                "must be visible ASCII",
+            ));
         }
         let to = self.to.clone();
         // nginx's notation: ~ for an expression, ~* for one without case.
@@ -169,10 +214,18 @@ impl LocationConfig {
 
 fn expression(field: &str, pattern: &str) -> Result<Regex, ConfigError> {
     if pattern.len() > MAX_PATTERN {
-        return Err(ConfigError::new(field, format!("is longer than {MAX_PATTERN} bytes")));
+        return Err(ConfigError::new(
+            field,
+            format!("is longer than {MAX_PATTERN} bytes"),
+        ));
     }
     RegexBuilder::new(pattern)
         .size_limit(MAX_PROGRAM)
         .build()
-        .map_err(|error| ConfigError::new(field, format!("{pattern:?} is no usable expression: {error}")))
+        .map_err(|error| {
+            ConfigError::new(
+                field,
+                format!("{pattern:?} is no usable expression: {error}"),
+            )
+        })
 }

@@ -30,14 +30,21 @@ impl Source for Example {
 fn location(config: &str, host: &'static str, target: &'static [u8]) -> Option<(u16, String)> {
     let policy = Policy::parse(config.as_bytes()).unwrap();
     let scheme = "http";
-    let reply = policy.redirect(&Example { scheme, host, target })?;
+    let reply = policy.redirect(&Example {
+        scheme,
+        host,
+        target,
+    })?;
     Some((reply.status, reply.headers.first()?.1.clone()))
 }
 
 #[test]
 fn captures_of_path_and_host() {
     let config = r#"{"rules": [{"match": {"host": "^(?<shop>[a-z]+)\\.test$", "path": "^/old/(.*)$"}, "to": "https://new.test/${shop}/${1}", "status": 301}]}"#;
-    assert_eq!(location(config, "Blue.test:80", b"/old/a/b?x"), Some((301, "https://new.test/blue/a/b".into())));
+    assert_eq!(
+        location(config, "Blue.test:80", b"/old/a/b?x"),
+        Some((301, "https://new.test/blue/a/b".into()))
+    );
     assert_eq!(location(config, "blue.test", b"/new"), None);
     assert_eq!(location(config, "blue.example", b"/old/"), None);
 }
@@ -45,10 +52,19 @@ fn captures_of_path_and_host() {
 #[test]
 fn a_client_cannot_choose_the_host() {
     let config = r#"{"rules": [{"match": {"path": "^/go(/.*)$"}, "to": "${request.path}/"}]}"#;
-    assert_eq!(location(config, "a.test", b"/go/x"), Some((302, "/go/x/".into())));
+    assert_eq!(
+        location(config, "a.test", b"/go/x"),
+        Some((302, "/go/x/".into()))
+    );
     let config = r#"{"rules": [{"to": "${request.target}"}]}"#;
-    assert_eq!(location(config, "a.test", b"//evil.test/x"), Some((302, "/evil.test/x".into())));
-    assert_eq!(location(config, "a.test", b"/a\xff\r\nb c"), Some((302, "/a%FFb%20c".into())));
+    assert_eq!(
+        location(config, "a.test", b"//evil.test/x"),
+        Some((302, "/evil.test/x".into()))
+    );
+    assert_eq!(
+        location(config, "a.test", b"/a\xff\r\nb c"),
+        Some((302, "/a%FFb%20c".into()))
+    );
 }
 
 #[test]
@@ -57,9 +73,17 @@ fn locations_of_the_upstream() {
     let policy = Policy::parse(config.as_bytes()).unwrap();
     for (name, value, expected) in [
         ("location", "http://10.0.0.1:8080/a", Some("/a")),
-        ("location", "HTTP://shop.internal/b", Some("https://shop.example/b")),
+        (
+            "location",
+            "HTTP://shop.internal/b",
+            Some("https://shop.example/b"),
+        ),
         ("location", "https://elsewhere/", None),
-        ("refresh", "5; URL=http://10.0.0.1:8080/c", Some("5; URL=/c")),
+        (
+            "refresh",
+            "5; URL=http://10.0.0.1:8080/c",
+            Some("5; URL=/c"),
+        ),
         ("refresh", "5", None),
     ] {
         assert_eq!(policy.location(name, value).as_deref(), expected, "{value}");
@@ -69,16 +93,32 @@ fn locations_of_the_upstream() {
 #[test]
 fn errors_name_the_field() {
     for (text, field) in [
-        (r#"{"rules": [{"to": "/", "status": 200}]}"#, "/rules/0/status"),
+        (
+            r#"{"rules": [{"to": "/", "status": 200}]}"#,
+            "/rules/0/status",
+        ),
         (r#"{"rules": [{"to": "${header.x}"}]}"#, "/rules/0/to"),
         (r#"{"rules": [{"to": "${1}"}]}"#, "/rules/0/to"),
         (r#"{"rules": [{"to": "/a b"}]}"#, "/rules/0/to"),
         (r#"{"rules": [{"to": "javascript:x"}]}"#, "/rules/0/to"),
-        (r#"{"rules": [{"to": "/", "match": {"path": "("}}]}"#, "/rules/0/match/path"),
-        (r#"{"rules": [{"to": "/", "match": {"scheme": "ftp"}}]}"#, "/rules/0/match/scheme"),
+        (
+            r#"{"rules": [{"to": "/", "match": {"path": "("}}]}"#,
+            "/rules/0/match/path",
+        ),
+        (
+            r#"{"rules": [{"to": "/", "match": {"scheme": "ftp"}}]}"#,
+            "/rules/0/match/scheme",
+        ),
         (r#"{"except": ["x"]}"#, "/except/0"),
-        (r#"{"location": [{"from": "", "to": "/"}]}"#, "/location/0/from"),
+        (
+            r#"{"location": [{"from": "", "to": "/"}]}"#,
+            "/location/0/from",
+        ),
     ] {
-        assert_eq!(Policy::parse(text.as_bytes()).unwrap_err().pointer(), field, "{text}");
+        assert_eq!(
+            Policy::parse(text.as_bytes()).unwrap_err().pointer(),
+            field,
+            "{text}"
+        );
     }
 }

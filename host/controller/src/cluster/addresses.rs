@@ -15,7 +15,8 @@ use super::store::Store;
 use crate::api::Key;
 use crate::status::{Address, AddressKind};
 
-const AWAITED: &str = "the published Service";
+/// What the first synchronisation waits for.
+pub(super) const AWAITED: &str = "the published Service";
 
 /// The addresses that are published.
 #[derive(Debug)]
@@ -60,7 +61,6 @@ pub(super) async fn run(
     published: Arc<Published>,
     store: Arc<Store>,
 ) {
-    store.await_also(AWAITED);
     let api: Api<Service> = Api::namespaced(client, &service.namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", service.name));
     let mut events = Box::pin(watcher::watcher(api, config));

@@ -221,20 +221,24 @@ impl Voice<'_> {
                     .unwrap_or_default();
                 merged.push(self.entry(
                     field,
-                    reference,
-                    self.merged_conditions(known, conditions),
+                    &reference,
+                    &self.merged_conditions(known, conditions),
                 ));
             }
         }
         for (reference, conditions) in left {
             if merged.len() < most {
-                merged.push(self.entry(field, reference, self.merged_conditions(&[], conditions)));
+                merged.push(self.entry(
+                    field,
+                    &reference,
+                    &self.merged_conditions(&[], conditions),
+                ));
             }
         }
         merged
     }
 
-    fn entry(self, field: &str, reference: Value, conditions: Vec<Value>) -> Value {
+    fn entry(self, field: &str, reference: &Value, conditions: &[Value]) -> Value {
         json!({field: reference, "controllerName": self.controller_name, "conditions": conditions})
     }
 }

@@ -123,6 +123,7 @@ impl Cluster {
             spawn(writer.clone().run(lease.leading())),
         ];
         if let Some(service) = settings.publish_service.clone() {
+            store.await_also(addresses::AWAITED);
             let watch = addresses::run(client.clone(), service, published.clone(), store.clone());
             tasks.push(spawn(watch));
         }

@@ -1,5 +1,7 @@
 //! What is known of the cluster, and who is told when it changes.
 
+mod inner;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,11 +12,10 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::kinds;
 use super::object::Read;
-use crate::api::{Key, Kind, Source};
-use crate::resources::{AnyObject, ObjectId, Rejected, Resources};
-use crate::schema::FieldError;
+use crate::api::{Key, Kind};
+use crate::resources::{AnyObject, ObjectId, Resources};
+use inner::Inner;
 
 /// What one watch is about: a kind, in one namespace or in all.
 pub(super) type Scope = (Kind, Option<String>);
@@ -31,39 +32,6 @@ pub(super) struct Store {
     watch_errors: AtomicU64,
 }
 
-#[derive(Default)]
-struct Inner {
-    resources: Arc<Resources>,
-    scopes: BTreeMap<Scope, ScopeState>,
-    /// In which version a kind is read and written.
-    versions: BTreeMap<Kind, &'static str>,
-    seen: BTreeMap<ObjectId, Seen>,
-    /// Whether discovery has answered once.
-    discovered: bool,
-    /// Whether everything was listed once; stays so.
-    synced: bool,
-    restored: bool,
-    /// What else has to be known first (the published Service).
-    awaited: BTreeSet<&'static str>,
-    /// Classes that we may not read.
-    hidden: BTreeSet<Kind>,
-    gateway_api_version: Option<String>,
-    /// Words of objects that changed, until the Secrets among them are read again.
-    words: HashSet<String>,
-    /// Whether the state file is behind.
-    dirty: bool,
-    /// When discovery last had an answer.
-    heard: Option<Instant>,
-    serial: u64,
-}
-
-#[derive(Default)]
-struct ScopeState {
-    synced: bool,
-    /// What a listing under way has shown so far.
-    listed: Option<BTreeSet<Key>>,
-}
-
 /// What the API server has beside what is translated.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
@@ -75,7 +43,8 @@ pub(super) struct Seen {
     pub(super) ours: bool,
     /// Differs whenever the status does.
     pub(super) serial: u64,
-    raw: Option<Box<str>>,
+    /// The whole as JSON text, for the state file.
+    pub(super) raw: Option<Box<str>>,
 }
 
 /// Tells of a change again unless it is disarmed.
@@ -430,131 +399,11 @@ impl Store {
         }
         let differs = match read.decoded {
             Ok(object) => inner.admit(&id, object),
-            Err(error) => inner.refuse(
-                id,
-                FieldError {
-                    path: error.path,
-                    message: error.message,
-                },
-            ),
+            Err(error) => inner.refuse(&id, error),
         };
         if differs {
             inner.words.extend(read.words);
             self.changed.notify_one();
         }
-    }
-}
-
-// === impl Inner ===
-
-impl Inner {
-    /// Whether the first synchronisation is complete by now and was not before.
-    fn check_synced(&mut self) -> bool {
-        let complete = self.discovered
-            && self.awaited.is_empty()
-            && self.scopes.values().all(|scope| scope.synced);
-        let news = complete && !self.synced;
-        if news {
-            self.synced = true;
-            self.dirty = true;
-            tracing::info!(
-                objects = self.resources.len(),
-                "the first synchronisation with the API server is complete"
-            );
-        }
-        news
-    }
-
-    /// Ends a listing; whether that changed anything.
-    fn finish(&mut self, scope: &Scope) -> bool {
-        let state = self.scopes.entry(scope.clone()).or_default();
-        state.synced = true;
-        let listed = state.listed.take().unwrap_or_default();
-        let mut differs = false;
-        for key in self.known(scope) {
-            if !listed.contains(&key) {
-                differs |= self.take(scope.0, &key);
-            }
-        }
-        self.check_synced() || differs
-    }
-
-    /// What is known of a scope.
-    fn known(&self, (kind, namespace): &Scope) -> Vec<Key> {
-        let first = ObjectId {
-            kind: *kind,
-            key: Key::default(),
-        };
-        let of_kind = self.seen.range(first..).map(|(id, _)| id);
-        of_kind
-            .take_while(|id| id.kind == *kind)
-            .map(|id| &id.key)
-            .filter(|key| {
-                // A Namespace is a scope of its own where only some are read.
-                let own = if kinds::is_cluster_scoped(*kind) {
-                    &key.name
-                } else {
-                    &key.namespace
-                };
-                namespace.as_ref().is_none_or(|namespace| own == namespace)
-            })
-            .cloned()
-            .collect()
-    }
-
-    fn admit(&mut self, id: &ObjectId, object: AnyObject) -> bool {
-        let refused = self
-            .resources
-            .rejected
-            .iter()
-            .any(|r| r.id().as_ref() == Some(id));
-        if !refused && self.resources.holds(&object) {
-            return false;
-        }
-        let resources = Arc::make_mut(&mut self.resources);
-        resources.rejected.retain(|r| r.id().as_ref() != Some(id));
-        resources.apply(object);
-        true
-    }
-
-    fn refuse(&mut self, id: ObjectId, error: FieldError) -> bool {
-        let last_good_kept = self.resources.contains(id.kind, &id.key);
-        let rejected = Rejected {
-            api_version: id.kind.api_version().to_owned(),
-            kind: id.kind.name().to_owned(),
-            namespace: id.key.namespace.clone(),
-            name: id.key.name.clone(),
-            source: Source::Cluster,
-            errors: vec![error],
-            last_good_kept,
-        };
-        if self.resources.rejected.contains(&rejected) {
-            return false;
-        }
-        let resources = Arc::make_mut(&mut self.resources);
-        resources.rejected.retain(|r| r.id().as_ref() != Some(&id));
-        resources.rejected.push(rejected);
-        resources.rejected.sort_by_key(Rejected::id);
-        true
-    }
-
-    fn take(&mut self, kind: Kind, key: &Key) -> bool {
-        let id = ObjectId {
-            kind,
-            key: key.clone(),
-        };
-        self.dirty |= self.seen.remove(&id).is_some();
-        let refused = self
-            .resources
-            .rejected
-            .iter()
-            .any(|r| r.id().as_ref() == Some(&id));
-        if !refused && !self.resources.contains(kind, key) {
-            return false;
-        }
-        let resources = Arc::make_mut(&mut self.resources);
-        resources.rejected.retain(|r| r.id().as_ref() != Some(&id));
-        resources.remove(kind, key);
-        true
     }
 }

@@ -191,7 +191,7 @@ impl Writer {
                     self.store.observe(&job.id, read);
                     return Outcome::Written { sent, kept };
                 }
-                Err(error) => self.fail(job, error),
+                Err(error) => self.fail(job, error.as_ref()),
             };
             match answer {
                 Failure::Conflict => {}
@@ -228,8 +228,8 @@ impl Writer {
         }
     }
 
-    fn fail(&self, job: &Job, error: Option<Error>) -> Failure {
-        let Some(Error::Api(status)) = &error else {
+    fn fail(&self, job: &Job, error: Option<&Error>) -> Failure {
+        let Some(Error::Api(status)) = error else {
             // No answer, or none that can be read.
             self.errors.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(kind = %job.id.kind, object = %job.id.key, ?error, "the status cannot be written now");

@@ -97,7 +97,8 @@ pub(super) fn schema(kind: Kind) -> Value {
                 ("abi", string().describe("The interface the module speaks.")),
                 (
                     "image",
-                    string().describe("What the image's tag meant when it was resolved, by digest."),
+                    string()
+                        .describe("What the image's tag meant when it was resolved, by digest."),
                 ),
             ]),
         ),

@@ -20,7 +20,10 @@ pub(super) fn bootstrap(
 ) -> Value {
     let mut clusters = Vec::new();
     for case in cases {
-        clusters.push(cluster(&format!("up-{}", case.case), Some(upstreams[&case.case].address())));
+        clusters.push(cluster(
+            &format!("up-{}", case.case),
+            Some(upstreams[&case.case].address()),
+        ));
         let callout = callouts.get(&case.case).map(Upstream::address);
         clusters.push(cluster(&format!("callout-{}", case.case), callout));
     }
@@ -50,9 +53,7 @@ fn listener(case: &Case) -> Value {
     let mut filters: Vec<Value> = (0..case.plugins.len()).map(|at| plugin(case, at)).collect();
     filters.push(json!({"name": "router", "typed_config": {
         "@type": format!("{TYPES}.filters.http.router.v3.Router"), "suppress_envoy_headers": true}}));
-    let set = |name: &str, value: &str| {
-        json!({"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}})
-    };
+    let set = |name: &str, value: &str| json!({"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}});
     let peer = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%";
     let connections = json!({
         "@type": format!("{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
@@ -92,7 +93,10 @@ fn plugin(case: &Case, at: usize) -> Value {
         ("name".to_owned(), json!(case.plugin_name(at))),
         ("root_id".to_owned(), json!(case.root_id(at))),
         ("failure_policy".to_owned(), json!(policy(plugin))),
-        ("allow_on_headers_stop_iteration".to_owned(), json!(plugin.wait_for_body)),
+        (
+            "allow_on_headers_stop_iteration".to_owned(),
+            json!(plugin.wait_for_body),
+        ),
         ("vm_config".to_owned(), vm),
     ]);
     if let Some(given) = case.plugin_config(at) {
@@ -103,7 +107,11 @@ fn plugin(case: &Case, at: usize) -> Value {
 }
 
 fn policy(plugin: &Plugin) -> &'static str {
-    if plugin.open { "FAIL_OPEN" } else { "FAIL_CLOSED" }
+    if plugin.open {
+        "FAIL_OPEN"
+    } else {
+        "FAIL_CLOSED"
+    }
 }
 
 fn text(value: &str) -> Value {

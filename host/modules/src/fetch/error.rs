@@ -29,8 +29,6 @@ pub(crate) enum FetchError {
     },
     #[error("{host} broke off: {error}")]
     Broken { host: String, error: hyper::Error },
-    #[error("{host} sent fewer or more bytes than it announced")]
-    Length { host: String },
     #[error("{url} answered {status}{}", remedy(*status, code.as_deref()))]
     Status {
         url: String,

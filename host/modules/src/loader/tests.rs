@@ -92,7 +92,7 @@ async fn a_good_filter_becomes_ready() {
         "yes",
     ))
     .await;
-    let FilterVerdict::Ready { digest, abi } = verdict else {
+    let FilterVerdict::Ready { digest, abi, .. } = verdict else {
         panic!("{verdict:?}")
     };
     assert!(digest.starts_with("sha256:"), "{digest}");

@@ -200,6 +200,29 @@ fn a_head_that_has_begun_is_known() {
 }
 
 #[test]
+fn a_line_of_another_protocol_is_no_request() {
+    for (line, of_another) in [
+        ("INVALID CONNECTION PREFACE", true),
+        ("PRI * HTTQ/2.0", true),
+        ("EHLO a b", true),
+        ("GET / HTTP/1.1", false),
+        ("GET / HTTP/9.9", false),
+        ("GET /a b HTTP/1.1", false),
+        ("GET /", false),
+        ("GET / ", false),
+        ("GET  / HTTP/1.1", false),
+        ("", false),
+    ] {
+        let read = Framing::new().read(format!("{line}\r\n\r\n").as_bytes());
+        assert_eq!(read == Err(Doubt::NoHttp), of_another, "{line:?}");
+    }
+    let mut framing = Framing::new();
+    framing.read(GET.as_bytes()).expect("a request");
+    let later = framing.read(b"INVALID CONNECTION PREFACE\r\n");
+    assert_eq!(later, Ok(()), "after a request the parser answers it");
+}
+
+#[test]
 fn words_stand_for_doubts() {
     assert_eq!(Doubt::from_word(0), None);
     for doubt in [Doubt::Lost(0), Doubt::TwoLengths(0), Doubt::Lost(7)] {

@@ -64,6 +64,11 @@ impl From<Status> for End {
 impl Exchange {
     /// One message there, and one back or a status.
     pub(super) async fn call(self, target: GrpcTarget, message: Bytes, timeout: Option<Duration>) {
+        let mut held = self.budget.hold();
+        if held.grow(message.len()).is_err() {
+            self.close(Status::unavailable(callout::OVERFLOW)).await;
+            return self.forget();
+        }
         let mut answer = None;
         let talk = self.talk(&target, Body::Full(message), timeout, &mut answer);
         let end = match timeout {

@@ -89,15 +89,15 @@ impl VmCell {
         let Some((filter, plugin, worker)) = self.home(root) else {
             return;
         };
-        let (cell, budget) = (Rc::downgrade(self), self.budget.clone());
+        let (cell, mut held) = (Rc::downgrade(self), self.budget.hold());
         tokio::task::spawn_local(async move {
-            let answer = callout::perform(&worker, &plugin.spec, &budget, call).await;
+            let answer = callout::perform(&worker, &plugin.spec, &mut held, call).await;
             Self::answer(&cell, root, move |vm| match answer {
                 Ok(response) => vm.on_http_call_response(token, response),
                 Err(callout::Broken) => vm.on_http_call_failed(token),
             })
             .await;
-            drop(filter);
+            drop((filter, held));
         });
     }
 

@@ -29,9 +29,14 @@ use crate::config::Limits;
 /// The clusters of one worker.
 pub(crate) struct Upstreams {
     clusters: RefCell<HashMap<Arc<str>, Rc<Cluster>>>,
-    /// Backends as they were declared, and as they are spoken to for gRPC.
-    over_http2: RefCell<HashMap<Arc<str>, (Arc<Backend>, Arc<Backend>)>>,
+    over_http2: RefCell<HashMap<Arc<str>, OverHttp2>>,
     limits: Limits,
+}
+
+/// A backend as it was declared, and as it is spoken to for gRPC.
+struct OverHttp2 {
+    declared: Arc<Backend>,
+    spoken_to: Arc<Backend>,
 }
 
 /// Ends the keys of clusters that are spoken to in HTTP/2 though they were not declared so.
@@ -68,15 +73,18 @@ impl Upstreams {
                 protocol: BackendProtocol::Http2,
                 ..Backend::clone(backend)
             };
-            (backend.clone(), Arc::new(derived))
+            OverHttp2 {
+                declared: backend.clone(),
+                spoken_to: Arc::new(derived),
+            }
         };
         let derived = {
             let mut known = self.over_http2.borrow_mut();
             let entry = known.entry(backend.key.clone()).or_insert_with(derive);
-            if !Arc::ptr_eq(&entry.0, backend) {
+            if !Arc::ptr_eq(&entry.declared, backend) {
                 *entry = derive();
             }
-            entry.1.clone()
+            entry.spoken_to.clone()
         };
         self.cluster(&derived)
     }

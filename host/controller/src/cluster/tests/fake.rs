@@ -193,12 +193,12 @@ impl Fake {
         });
         if let Some(at) = failure {
             let (_, _, status) = state.failures.remove(at);
-            return respond(status);
+            return respond(&status);
         }
         if query.contains("watch=true") {
             return state.watch(&path, &query);
         }
-        respond(state.handle(&parts.method, &path, &body))
+        respond(&state.handle(&parts.method, &path, &body))
     }
 }
 
@@ -356,7 +356,7 @@ fn status(code: u16) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "no"})
 }
 
-fn respond(body: Value) -> Response<BoxBody<Bytes, Infallible>> {
+fn respond(body: &Value) -> Response<BoxBody<Bytes, Infallible>> {
     let code = match (body["kind"].as_str(), body["code"].as_u64()) {
         (Some("Status"), Some(code)) => StatusCode::from_u16(u16::try_from(code).unwrap()).unwrap(),
         _ => StatusCode::OK,

@@ -37,9 +37,15 @@ pub(super) fn read(
     };
     let mut warning = None;
     if let Some(reference) = &written.secret_ref {
-        let problem = |what: String| Problem::new(REFERENCE, format!("spec.pull.secretRef: {what}"));
+        let problem =
+            |what: String| Problem::new(REFERENCE, format!("spec.pull.secretRef: {what}"));
         let secret = context.secret(namespace, &reference.name).ok_or_else(|| {
-            problem(absent(context.resources, Kind::Secret, namespace, &reference.name))
+            problem(absent(
+                context.resources,
+                Kind::Secret,
+                namespace,
+                &reference.name,
+            ))
         })?;
         pull.credentials = credentials(secret, place).map_err(problem)?;
         if pull.credentials.is_none() {
@@ -59,7 +65,10 @@ fn credentials(secret: &Secret, place: &str) -> Result<Option<Credentials>, Stri
     let name = secret.key();
     let entry = |key: &str| {
         secret.spec.get(key).ok_or_else(|| {
-            format!("Secret {name} of type {} has no data[{key:?}]", secret.spec.kind)
+            format!(
+                "Secret {name} of type {} has no data[{key:?}]",
+                secret.spec.kind
+            )
         })
     };
     let text = |key: &str| {
@@ -118,7 +127,9 @@ fn docker_config(json: &[u8], place: &str) -> Result<Option<(String, String)>, S
         .max_by_key(|(fit, _, _)| *fit);
     match fitting {
         None => Ok(None),
-        Some((_, key, entry)) => pair(entry).map(Some).map_err(|what| format!("auths[{key:?}]: {what}")),
+        Some((_, key, entry)) => pair(entry)
+            .map(Some)
+            .map_err(|what| format!("auths[{key:?}]: {what}")),
     }
 }
 
@@ -139,9 +150,15 @@ fn pair(entry: &Entry) -> Result<(String, String), String> {
 
 /// How well the name of an entry fits: the longer its path, the better; an exact host before one with wildcards.
 fn fit(key: &str, place: &str) -> Option<(usize, bool)> {
-    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let key = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
     let key = key.trim_end_matches('/');
-    let key = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key);
+    let key = key
+        .strip_suffix("/v1")
+        .or_else(|| key.strip_suffix("/v2"))
+        .unwrap_or(key);
     let (host, path) = key.split_once('/').unwrap_or((key, ""));
     let (wanted_host, wanted_path) = place.split_once('/').unwrap_or((place, ""));
     let exact = hub(host) == hub(wanted_host);
@@ -150,7 +167,9 @@ fn fit(key: &str, place: &str) -> Option<(usize, bool)> {
     }
     let below = path.is_empty()
         || wanted_path == path
-        || wanted_path.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+        || wanted_path
+            .strip_prefix(path)
+            .is_some_and(|rest| rest.starts_with('/'));
     below.then_some((path.len(), exact))
 }
 
@@ -167,12 +186,16 @@ fn matches_labels(pattern: &str, host: &str) -> bool {
     let (patterns, labels) = (pattern.split('.'), host.split('.'));
     let same_length = patterns.clone().count() == labels.clone().count();
     same_length
-        && patterns.zip(labels).all(|(pattern, label)| match pattern.split_once('*') {
-            None => pattern == label,
-            Some((start, end)) => {
-                label.len() >= start.len() + end.len() && label.starts_with(start) && label.ends_with(end)
-            }
-        })
+        && patterns
+            .zip(labels)
+            .all(|(pattern, label)| match pattern.split_once('*') {
+                None => pattern == label,
+                Some((start, end)) => {
+                    label.len() >= start.len() + end.len()
+                        && label.starts_with(start)
+                        && label.ends_with(end)
+                }
+            })
 }
 
 fn authorities(
@@ -186,10 +209,15 @@ fn authorities(
         .config_map(namespace, name)
         .ok_or_else(|| problem(absent(context.resources, Kind::ConfigMap, namespace, name)))?;
     let pem = map.spec.get(key).ok_or_else(|| {
-        problem(format!("ConfigMap {namespace}/{name} has no key {key:?}: put the authorities there, PEM"))
+        problem(format!(
+            "ConfigMap {namespace}/{name} has no key {key:?}: put the authorities there, PEM"
+        ))
     })?;
-    check_authorities(pem)
-        .map_err(|what| problem(format!("ConfigMap {namespace}/{name}, data[{key:?}]: {what}")))?;
+    check_authorities(pem).map_err(|what| {
+        problem(format!(
+            "ConfigMap {namespace}/{name}, data[{key:?}]: {what}"
+        ))
+    })?;
     Ok(Authorities {
         name: format!("{namespace}/{name}/{key}").into(),
         pem: pem.to_vec().into(),
@@ -201,7 +229,8 @@ mod tests {
     use super::*;
 
     fn chosen(auths: &str, place: &str) -> Option<(String, String)> {
-        docker_config(format!(r#"{{"auths": {auths}}}"#).as_bytes(), place).expect("a configuration")
+        docker_config(format!(r#"{{"auths": {auths}}}"#).as_bytes(), place)
+            .expect("a configuration")
     }
 
     fn owned(user: &str, password: &str) -> Option<(String, String)> {
@@ -229,12 +258,21 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_without_the_password() {
-        let error = docker_config(br#"{"auths": {"r.test": {"auth": "c2VjcmV0"}}}"#, "r.test/a");
-        assert_eq!(error, Err(r#"auths["r.test"]: auth is not user:password in base64"#.to_owned()));
+        let error = docker_config(
+            br#"{"auths": {"r.test": {"auth": "c2VjcmV0"}}}"#,
+            "r.test/a",
+        );
+        assert_eq!(
+            error,
+            Err(r#"auths["r.test"]: auth is not user:password in base64"#.to_owned())
+        );
         let error = docker_config(br#"{"auths": "secret"}"#, "r.test/a").expect_err("not a map");
         assert!(!error.contains("secret\""), "{error}");
         let token = br#"{"auths": {"r.test": {"identitytoken": "t"}}}"#;
         let error = docker_config(token, "r.test/a").expect_err("not supported");
-        assert!(error.contains("identity tokens are not supported"), "{error}");
+        assert!(
+            error.contains("identity tokens are not supported"),
+            "{error}"
+        );
     }
 }

@@ -28,9 +28,16 @@ fn run(name: &'static str, context: u32, end_of_stream: bool, told: &str, defaul
     if !script.as_deref().is_some_and(is_quiet) {
         hostcalls::log(&format!("{name} #{context}{told}"));
     }
-    let place = Place { context, root, end_of_stream, before };
+    let place = Place {
+        context,
+        root,
+        end_of_stream,
+        before,
+    };
     let operations = script.as_ref().and_then(|script| script.get(name));
-    operations.and_then(|operations| script::run(operations, &place)).unwrap_or(default)
+    operations
+        .and_then(|operations| script::run(operations, &place))
+        .unwrap_or(default)
 }
 
 fn read_script(buffer: i32, key: u32) {

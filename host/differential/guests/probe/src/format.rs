@@ -10,7 +10,9 @@ pub(crate) fn bytes(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(WHOLE)];
     let text = match std::str::from_utf8(shown) {
         Ok(text) if !text.chars().any(|c| c.is_control() && c != '\n') => format!("{text:?}"),
-        _ => shown.iter().fold(String::from("x:"), |text, byte| format!("{text}{byte:02x}")),
+        _ => shown
+            .iter()
+            .fold(String::from("x:"), |text, byte| format!("{text}{byte:02x}")),
     };
     if shown.len() < bytes.len() {
         format!("{text}… ({} bytes)", bytes.len())

@@ -116,7 +116,13 @@ pub(crate) fn buffer(number: i32) -> Vec<u8> {
     let (mut at, mut size) = (0_u32, 0_u32);
     // SAFETY: both addresses are those of variables of the right size.
     unsafe {
-        proxy_get_buffer_bytes(number, 0, i32::MAX, (&raw mut at) as i32, (&raw mut size) as i32);
+        proxy_get_buffer_bytes(
+            number,
+            0,
+            i32::MAX,
+            (&raw mut at) as i32,
+            (&raw mut size) as i32,
+        );
         take(at, size)
     }
 }

@@ -24,7 +24,9 @@ struct Out {
 pub(crate) fn run(operations: &Value, place: &Place) -> Option<u32> {
     for operation in operations.as_array().into_iter().flatten() {
         let parts = operation.as_array().map(Vec::as_slice).unwrap_or_default();
-        let [name, arguments @ ..] = parts else { panic!("not an operation: {operation}") };
+        let [name, arguments @ ..] = parts else {
+            panic!("not an operation: {operation}")
+        };
         let name = name.as_str().unwrap_or_default();
         let inner = match name {
             "return" => return Some(number(&arguments[0], place) as u32),
@@ -52,21 +54,37 @@ fn single(name: &str, arguments: &[Value], place: &Place) {
     let text = |at: usize| arguments[at].as_str().unwrap_or_default();
     match name {
         "let" => {
-            let operation = arguments[1].as_array().map(Vec::as_slice).unwrap_or_default();
-            let value = hostcall(operation[0].as_str().unwrap_or_default(), &operation[1..], place);
+            let operation = arguments[1]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            let value = hostcall(
+                operation[0].as_str().unwrap_or_default(),
+                &operation[1..],
+                place,
+            );
             state::with(|state| state.variables.insert(text(0).to_owned(), value));
         }
         "print" => println!("{}", text(0)),
         "eprint" => eprintln!("{}", text(0)),
-        "env" => hostcalls::log(&format!("  env({}) = {:?}", text(0), std::env::var(text(0)).ok())),
+        "env" => hostcalls::log(&format!(
+            "  env({}) = {:?}",
+            text(0),
+            std::env::var(text(0)).ok()
+        )),
         "environment" => {
             let all: std::collections::BTreeMap<String, String> = std::env::vars().collect();
-            hostcalls::log(&format!("  environment = {all:?}, arguments = {}", std::env::args().count()));
+            hostcalls::log(&format!(
+                "  environment = {all:?}, arguments = {}",
+                std::env::args().count()
+            ));
         }
         "trap" => core::arch::wasm32::unreachable(),
         "exit" => std::process::exit(number(&arguments[0], place) as i32),
         "overflow" => hostcalls::log(&overflow(1).to_string()),
-        "sleep" => std::thread::sleep(std::time::Duration::from_millis(number(&arguments[0], place) as u64)),
+        "sleep" => std::thread::sleep(std::time::Duration::from_millis(
+            number(&arguments[0], place) as u64,
+        )),
         _ => {
             hostcall(name, arguments, place);
         }
@@ -88,7 +106,9 @@ fn hostcall(name: &str, given: &[Value], place: &Place) -> i64 {
         "has_property" => ("property", Some("SH")),
         _ => (name, hostcalls::kinds(name)),
     };
-    let Some(kinds) = kinds else { panic!("no operation {name}") };
+    let Some(kinds) = kinds else {
+        panic!("no operation {name}")
+    };
     let mut given_left = given.iter();
     let (mut wire, mut kept, mut outs) = (Vec::new(), Vec::new(), Vec::new());
     for kind in kinds.chars() {
@@ -105,7 +125,11 @@ fn hostcall(name: &str, given: &[Value], place: &Place) -> i64 {
                 kept.push(bytes);
             }
             _ => {
-                let at = given_left.clone().next().and_then(|value| value.get("at")).and_then(Value::as_i64);
+                let at = given_left
+                    .clone()
+                    .next()
+                    .and_then(|value| value.get("at"))
+                    .and_then(Value::as_i64);
                 if at.is_some() {
                     given_left.next();
                 }
@@ -121,7 +145,11 @@ fn hostcall(name: &str, given: &[Value], place: &Place) -> i64 {
     }
     let status = hostcalls::call(called, &wire);
     let shown: Vec<String> = given.iter().map(short).collect();
-    let mut line = format!("  {name}({}) = {}", shown.join(", "), format::status(status));
+    let mut line = format!(
+        "  {name}({}) = {}",
+        shown.join(", "),
+        format::status(status)
+    );
     let mut first = 0;
     if status == 0 {
         for out in outs {
@@ -142,10 +170,14 @@ impl Out {
             return ("(elsewhere)".into(), 0);
         }
         // The host writes behind the compiler's back.
-        let cells: [u64; 2] = std::array::from_fn(|at| unsafe { (&raw const self.cells[at]).read_volatile() });
+        let cells: [u64; 2] =
+            std::array::from_fn(|at| unsafe { (&raw const self.cells[at]).read_volatile() });
         match self.kind {
             'o' => (cells[0].to_string(), cells[0] as i64),
-            't' => ((if cells[0] > 0 { "(a number)" } else { "0" }).into(), cells[0] as i64),
+            't' => (
+                (if cells[0] > 0 { "(a number)" } else { "0" }).into(),
+                cells[0] as i64,
+            ),
             'q' if name == "time" => ((if cells[0] > 0 { "(a time)" } else { "0" }).into(), 0),
             'q' => (cells[0].to_string(), cells[0] as i64),
             kind => {
@@ -163,13 +195,31 @@ impl Out {
 }
 
 const MAPS: [&str; 8] = [
-    "request", "request_trailers", "response", "response_trailers", "grpc_initial", "grpc_trailing", "callout", "callout_trailers",
+    "request",
+    "request_trailers",
+    "response",
+    "response_trailers",
+    "grpc_initial",
+    "grpc_trailing",
+    "callout",
+    "callout_trailers",
 ];
-const BUFFERS: [&str; 9] =
-    ["request", "response", "downstream", "upstream", "callout", "grpc", "vm_config", "config", "foreign"];
+const BUFFERS: [&str; 9] = [
+    "request",
+    "response",
+    "downstream",
+    "upstream",
+    "callout",
+    "grpc",
+    "vm_config",
+    "config",
+    "foreign",
+];
 
 fn named(value: &Value, names: &[&str], place: &Place) -> i64 {
-    let known = value.as_str().and_then(|name| names.iter().position(|known| *known == name));
+    let known = value
+        .as_str()
+        .and_then(|name| names.iter().position(|known| *known == name));
     known.map_or_else(|| number(value, place), |at| at as i64)
 }
 
@@ -178,28 +228,45 @@ fn number(value: &Value, place: &Place) -> i64 {
         Some("$context") => place.context.into(),
         Some("$root") => place.root.into(),
         Some("$stream") => state::with(|state| state.stream).into(),
-        Some(name) => state::with(|state| state.variables.get(name.trim_start_matches('$')).copied())
-            .unwrap_or_else(|| panic!("no variable {name}")),
-        None => value.as_i64().unwrap_or_else(|| panic!("not a number: {value}")),
+        Some(name) => {
+            state::with(|state| state.variables.get(name.trim_start_matches('$')).copied())
+                .unwrap_or_else(|| panic!("no variable {name}"))
+        }
+        None => value
+            .as_i64()
+            .unwrap_or_else(|| panic!("not a number: {value}")),
     }
 }
 
 /// Pointer and size of a value, and the value itself, to be kept until the call is over.
 fn bytes(value: &Value, kind: char) -> (i64, i64, Vec<u8>) {
     if let (Some(pointer), Some(len)) = (value.get("ptr"), value.get("len")) {
-        return (pointer.as_i64().unwrap_or(0), len.as_i64().unwrap_or(0), Vec::new());
+        return (
+            pointer.as_i64().unwrap_or(0),
+            len.as_i64().unwrap_or(0),
+            Vec::new(),
+        );
     }
     let bytes = match value {
         Value::Null => Vec::new(),
-        Value::Array(segments) if kind == 'S' => segments.iter().map(plain).collect::<Vec<_>>().join(&0),
+        Value::Array(segments) if kind == 'S' => {
+            segments.iter().map(plain).collect::<Vec<_>>().join(&0)
+        }
         Value::String(path) if kind == 'S' => path.replace('.', "\0").into_bytes(),
         Value::Array(entries) => {
-            let entries: Vec<_> = entries.iter().map(|entry| (plain(&entry[0]), plain(&entry[1]))).collect();
+            let entries: Vec<_> = entries
+                .iter()
+                .map(|entry| (plain(&entry[0]), plain(&entry[1])))
+                .collect();
             pairs::encode(&entries)
         }
         other => plain(other),
     };
-    let pointer = if bytes.is_empty() { 0 } else { bytes.as_ptr() as i64 };
+    let pointer = if bytes.is_empty() {
+        0
+    } else {
+        bytes.as_ptr() as i64
+    };
     (pointer, bytes.len() as i64, bytes)
 }
 

@@ -73,11 +73,11 @@ fn availability_by_phase() {
             Callback::ResponseTrailers,
             [gone, gone, gone, (0, 1, 0, 0)],
         ),
-        // Everything can be read but request trailers, nothing be changed.
+        // Everything can be read but request trailers, nothing be changed, and sizes are of what can be changed.
         (
             "proxy_on_log",
             Callback::Log,
-            [(0, 10, 0, 2), (1, 0, 0, 2), (0, 3, 0, 2), (0, 2, 0, 2)],
+            [(0, 10, 2, 2), (1, 0, 2, 2), (0, 3, 2, 2), (0, 2, 2, 2)],
         ),
         ("proxy_on_done", Callback::Done, [gone; 4]),
     ];

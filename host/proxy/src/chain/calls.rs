@@ -1,0 +1,338 @@
+//! Calls of filters, and what they say: on the worker where the VM is there, else waited for.
+
+use std::rc::Rc;
+
+use http::header;
+use std::sync::Arc;
+use tidegate_model::{FailureCause, FailurePolicy};
+use tidegate_wasm::{Action, Callback, Direction, Failure, LocalReply};
+
+use super::{Called, Home, Module, Next, Seat, Step};
+use crate::error::Error;
+use crate::grpc_reply;
+use crate::plugin::{Event, Fallen, Plugin, VmCell, WorkerFilter, cause};
+use crate::publish::FilterState;
+use crate::stream::Stream;
+
+/// Why a call was not made, or did not end well.
+enum Failed {
+    /// Its own fault.
+    Itself(Failure),
+    /// The VM had fallen before.
+    Fallen(FailureCause),
+}
+
+impl Stream {
+    /// Adds a module to the chain. `Ok(None)`: it cannot run and is skipped.
+    pub(crate) async fn open_module(
+        &self,
+        filter: &Rc<WorkerFilter>,
+    ) -> Result<Option<usize>, Error> {
+        let plugin = match &filter.state {
+            FilterState::Ready(plugin) => plugin,
+            FilterState::Unavailable { cause, message } => {
+                return match filter.spec.failure_policy.policy(*cause) {
+                    FailurePolicy::Open => Ok(None),
+                    FailurePolicy::Closed => Err(Error::Filter {
+                        filter: filter.spec.id.clone(),
+                        cause: *cause,
+                        message: message.clone(),
+                    }),
+                };
+            }
+        };
+        let opened = match filter.open(plugin, &self.signal) {
+            Some(opened) => opened,
+            None => Box::pin(filter.open_waiting(plugin, &self.signal)).await,
+        };
+        match opened {
+            Ok(context) => {
+                let mut chain = self.chain.borrow_mut();
+                chain.has_modules = true;
+                chain.steps.push(Step::Module(Module {
+                    plugin: context.plugin.clone(),
+                    context,
+                    failed: false,
+                }));
+                Ok(Some(chain.len() - 1))
+            }
+            Err(failure) => self.judge(plugin, &failure).map(|()| None),
+        }
+    }
+
+    /// The answer of a filter's failure policy: an error, or going on without it.
+    fn judge(&self, plugin: &Plugin, failure: &Failure) -> Result<(), Error> {
+        let (cause, spec) = (cause(failure), &plugin.spec);
+        self.judge_cause(plugin, cause, failure.to_string().into())
+            .inspect_err(|_| {
+                self.record.borrow_mut().filter = Some(spec.id.to_string());
+            })
+    }
+
+    fn judge_cause(
+        &self,
+        plugin: &Plugin,
+        cause: FailureCause,
+        message: Arc<str>,
+    ) -> Result<(), Error> {
+        match plugin.spec.failure_policy.policy(cause) {
+            FailurePolicy::Open => Ok(()),
+            FailurePolicy::Closed => Err(Error::Filter {
+                filter: plugin.spec.id.clone(),
+                cause,
+                message,
+            }),
+        }
+    }
+
+    fn leave_out(&self, at: usize) {
+        let mut chain = self.chain.borrow_mut();
+        if let Some(Step::Module(module)) = chain.steps.get_mut(at) {
+            module.failed = true;
+        }
+    }
+
+    /// Calls a module and reads what it said during the call.
+    pub(crate) async fn call(&self, at: usize, callback: Callback) -> Result<Called, Error> {
+        self.settle_io().await;
+        let Some(cell) = self.chain.borrow().cell(at) else {
+            return Ok(Called::Skipped);
+        };
+        let result = if cell.is_aside() {
+            let called = Box::pin(self.call_aside(at, callback, &cell)).await;
+            if self.is_interrupted() {
+                self.settle_io().await;
+            }
+            called
+        } else if let Some(cause) = cell.fell_of() {
+            Err(Failed::Fallen(cause))
+        } else {
+            let seat = self.chain.borrow_mut().seat(at);
+            seat.map_or(Ok(Action::Continue), |Seat { cell, id, plugin }| {
+                cell.enter(&plugin, |vm| vm.call(id, callback))
+            })
+            .map_err(Failed::Itself)
+        };
+        self.judge_call(at, callback, result)
+    }
+
+    async fn call_aside(
+        &self,
+        at: usize,
+        callback: Callback,
+        cell: &Rc<VmCell>,
+    ) -> Result<Action, Failed> {
+        if let Some(overrun) = cell.is_overrun() {
+            return Err(Failed::Itself(overrun));
+        }
+        // It is here now, and may be in a VM that is called by somebody else while this waits.
+        self.chain.borrow_mut().unseat();
+        let turn = cell.turn().await.map_err(|Fallen| {
+            let cause = cell.fell_of();
+            Failed::Fallen(cause.unwrap_or(FailureCause::Trap))
+        })?;
+        let seat = self.chain.borrow_mut().seat(at);
+        let Some(Seat { cell, id, plugin }) = seat else {
+            return Ok(Action::Continue);
+        };
+        cell.run(turn, &plugin, move |vm| vm.call(id, callback))
+            .await
+            .map_err(Failed::Itself)
+    }
+
+    /// Waits until the exchange's data can be had: it may be in a VM that is away.
+    #[inline]
+    pub(crate) async fn settle_io(&self) {
+        if self.chain.borrow().is_away() {
+            Box::pin(self.fetch_io()).await;
+        }
+    }
+
+    async fn fetch_io(&self) {
+        loop {
+            let cell = match &self.chain.borrow().home {
+                Home::In(cell, _) => cell.clone(),
+                _ => return,
+            };
+            let turn = cell.turn().await;
+            self.chain.borrow_mut().unseat();
+            drop(turn);
+        }
+    }
+
+    /// Puts the exchange's data where the module of a step finds it outside of a call of this exchange.
+    pub(crate) async fn seat_io(&self, at: usize) {
+        let Some(cell) = self.chain.borrow().cell(at) else {
+            return;
+        };
+        if !matches!(self.chain.borrow().home, Home::Here(_)) {
+            return;
+        }
+        if let Ok(_turn) = cell.turn().await {
+            let mut chain = self.chain.borrow_mut();
+            if let Some(io) = chain.home.take() {
+                let id = chain.module(at).map(|module| module.context.id);
+                let seated = id.and_then(|id| cell.with(|vm| vm.attach(id, io)).map(|()| id));
+                chain.home = seated.map_or(Home::None, |id| Home::In(cell.clone(), id));
+            }
+        }
+    }
+
+    fn judge_call(
+        &self,
+        at: usize,
+        callback: Callback,
+        result: Result<Action, Failed>,
+    ) -> Result<Called, Error> {
+        match result {
+            Err(Failed::Fallen(cause)) => {
+                self.fell(at, cause)?;
+                Ok(Called::Skipped)
+            }
+            Err(Failed::Itself(failure)) => {
+                let plugin = self
+                    .chain
+                    .borrow()
+                    .module(at)
+                    .map(|module| module.plugin.clone());
+                self.leave_out(at);
+                plugin.map_or(Ok(()), |plugin| self.judge(&plugin, &failure))?;
+                Ok(Called::Skipped)
+            }
+            Ok(action) => match self.said(at, direction(callback))? {
+                Some(Next::Reply(reply)) => Ok(Called::Reply(reply)),
+                Some(Next::Continue) => Ok(Called::Action(Action::Continue)),
+                None => Ok(Called::Action(action)),
+            },
+        }
+    }
+
+    /// The VM of a step fell through another stream's fault.
+    fn fell(&self, at: usize, cause: FailureCause) -> Result<(), Error> {
+        let plugin = match self.chain.borrow().module(at) {
+            Some(module) => module.plugin.clone(),
+            None => return Ok(()),
+        };
+        plugin
+            .stats
+            .collateral
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.leave_out(at);
+        self.judge_cause(&plugin, cause, "its VM fell with another request".into())
+    }
+
+    /// What the VM has told the stream context of a step: a reply, or that it may go on.
+    pub(crate) fn said(&self, at: usize, direction: Direction) -> Result<Option<Next>, Error> {
+        let (slot, plugin) = match self.chain.borrow().module(at) {
+            Some(module) => (module.context.slot.clone(), module.plugin.clone()),
+            None => return Ok(None),
+        };
+        match slot.take(direction) {
+            None => Ok(None),
+            Some(Event::Resume(_)) => Ok(Some(Next::Continue)),
+            Some(Event::Reply(reply)) => {
+                self.record.borrow_mut().filter = Some(plugin.spec.id.to_string());
+                let asked = self.chain.borrow_mut().with_io(|io| {
+                    if !reply.details.is_empty() {
+                        io.attributes.response_code_details = Some(reply.details.clone().into());
+                    }
+                    let kind = io.request_head().headers.get(header::CONTENT_TYPE);
+                    kind.is_some_and(grpc_reply::is_grpc)
+                });
+                Ok(Some(Next::Reply(match asked {
+                    Some(true) => grpc_reply::of(reply),
+                    _ => reply,
+                })))
+            }
+            Some(Event::Close) => Err(Error::Reset(plugin.spec.id.clone())),
+            Some(Event::Dead(cause)) => {
+                self.fell(at, cause)?;
+                Ok(Some(Next::Continue))
+            }
+        }
+    }
+
+    /// As [`said`](Self::said), with the exchange's data at hand where there is something.
+    pub(crate) async fn heard(
+        &self,
+        at: usize,
+        direction: Direction,
+    ) -> Result<Option<Next>, Error> {
+        let spoke = |module: &Module| module.context.slot.has(direction);
+        if !self.chain.borrow().module(at).is_some_and(spoke) {
+            return Ok(None);
+        }
+        self.settle_io().await;
+        self.said(at, direction)
+    }
+
+    /// A reply or failure that a module asked for outside of a call of this exchange, at any step.
+    pub(crate) fn interrupted(&self) -> Option<Result<LocalReply, Error>> {
+        if let Some(reply) = self.reply.borrow_mut().take() {
+            return Some(Ok(reply));
+        }
+        if let Some(error) = self.failure.borrow_mut().take() {
+            return Some(Err(error));
+        }
+        let steps = self.chain.borrow().len();
+        (0..steps).find_map(|at| {
+            let urgent = self
+                .chain
+                .borrow()
+                .module(at)
+                .is_some_and(|module| module.context.slot.is_urgent());
+            if !urgent {
+                return None;
+            }
+            match self.said(at, Direction::Request) {
+                Ok(Some(Next::Reply(reply))) => Some(Ok(reply)),
+                Ok(_) => None,
+                Err(error) => Some(Err(error)),
+            }
+        })
+    }
+
+    fn is_interrupted(&self) -> bool {
+        let chain = self.chain.borrow();
+        (0..chain.len()).any(|at| {
+            let urgent = |module: &Module| module.context.slot.is_urgent();
+            chain.module(at).is_some_and(urgent)
+        })
+    }
+
+    /// Waits until an exchange is interrupted.
+    pub(crate) async fn interruption(&self) -> Result<LocalReply, Error> {
+        loop {
+            if self.is_interrupted() {
+                self.settle_io().await;
+            }
+            if let Some(interrupted) = self.interrupted() {
+                return interrupted;
+            }
+            self.signal.wait().await;
+        }
+    }
+
+    /// Waits until a paused step may go on.
+    pub(crate) async fn resumed(&self, at: usize, direction: Direction) -> Result<Next, Error> {
+        loop {
+            if let Some(next) = self.heard(at, direction).await? {
+                return Ok(next);
+            }
+            if self.chain.borrow().module(at).is_none() {
+                return Ok(Next::Continue);
+            }
+            self.signal.wait().await;
+        }
+    }
+}
+
+/// Which half of the exchange a callback is about.
+fn direction(callback: Callback) -> Direction {
+    match callback {
+        Callback::RequestHeaders { .. }
+        | Callback::RequestBody { .. }
+        | Callback::RequestTrailers => Direction::Request,
+        _ => Direction::Response,
+    }
+}

@@ -1,0 +1,97 @@
+//! The end of an exchange: on_log for all its filters, then on_done and on_delete.
+
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use http::StatusCode;
+use tidegate_wasm::Callback;
+
+use super::{Chain, Home, Seat, Step};
+use crate::stream::Record;
+
+/// What filters learn at the end.
+struct Ending {
+    status: Option<StatusCode>,
+    details: &'static str,
+    duration: Duration,
+    received: u64,
+    sent: u64,
+    attempts: u32,
+}
+
+impl Chain {
+    /// The end of the exchange: on_log for all, then on_done and on_delete. Beside the worker where the VMs are there.
+    pub(crate) fn finish(&mut self, record: &Record, received: u64, sent: u64) {
+        if !self.has_modules {
+            return;
+        }
+        let ending = Ending {
+            status: StatusCode::from_u16(record.status).ok(),
+            details: record.details,
+            duration: record.started.elapsed(),
+            received,
+            sent,
+            attempts: record.tries.count,
+        };
+        let chain = std::mem::take(self);
+        if chain.is_aside() {
+            tokio::task::spawn_local(chain.end(ending));
+        } else {
+            // Ordinary VMs are here, so nothing is waited for.
+            let end = pin!(chain.end(ending));
+            let ended = end.poll(&mut Context::from_waker(Waker::noop()));
+            debug_assert!(ended.is_ready(), "ordinary VMs answer at once");
+        }
+    }
+
+    async fn end(mut self, ending: Ending) {
+        if self.is_away() {
+            self.fetch().await;
+        }
+        self.home.with(|io| {
+            let attributes = &mut io.attributes;
+            attributes.response_code = ending.status;
+            attributes.response_code_details = Some(ending.details.into());
+            attributes.duration = Some(ending.duration);
+            attributes.request_bytes = ending.received;
+            attributes.response_bytes = ending.sent;
+            attributes.attempts = ending.attempts;
+        });
+        for at in 0..self.steps.len() {
+            if self.module(at).is_some() {
+                // A failure here takes the VM along, which is all that is left to do for this exchange.
+                let _ = self.last_call(at, Callback::Log).await;
+            }
+        }
+        for at in 0..self.steps.len() {
+            // The exchange goes along: on_done and on_delete still read properties.
+            if let Some(seat) = self.last_call(at, Callback::Done).await {
+                let Seat { cell, id, plugin } = seat;
+                let deleted = cell.call(&plugin, move |vm| vm.delete_stream(id)).await;
+                if let Ok(io) = deleted {
+                    self.home = io.map_or(Home::None, Home::Here);
+                }
+            }
+        }
+        self.steps.clear();
+    }
+
+    /// One of the last callbacks. `None` if it could not be made, or failed.
+    async fn last_call(&mut self, at: usize, callback: Callback) -> Option<Seat> {
+        let Some(Step::Module(module)) = self.steps.get(at) else {
+            return None;
+        };
+        let cell = module.context.cell.clone();
+        if cell.is_aside() || self.is_away() {
+            self.fetch().await;
+        }
+        let turn = cell.turn().await.ok()?;
+        let seat = self.seat(at)?;
+        let id = seat.id;
+        let called = cell
+            .run(turn, &seat.plugin, move |vm| vm.call(id, callback))
+            .await;
+        called.is_ok().then_some(seat)
+    }
+}

@@ -1,0 +1,326 @@
+//! The filter chain of one exchange: request filters in order, responses past them in reverse.
+//!
+//! ```text
+//!   request   ──► step 0 ──► step 1 ──► … ──► upstream
+//!   response  ◄── step 0 ◄── step 1 ◄── … ◄── upstream, or ◄── a local reply of the step that made it
+//! ```
+//!
+//! There is one [`StreamIo`] for an exchange (heads, bodies held back, attributes). It moves by pointer from VM to VM, and rests in
+//! the one that was called last, so that what a filter does later (in an HTTP call's answer, say) finds it there.
+
+mod calls;
+mod end;
+mod respond;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Response;
+use http_body::Body as _;
+use tidegate_model::{Filter, HeaderModifier, ResponseHead, Rule};
+use tidegate_wasm::{Action, Direction, LocalReply, StreamIo};
+
+use crate::body::Body;
+use crate::plugin::{Plugin, StreamContext, VmCell};
+use crate::request::Prefix;
+use crate::shadow::{Shadow, Tap};
+
+pub(crate) use respond::local_reply;
+
+/// What the filters of an exchange have come to.
+#[derive(Default)]
+pub(crate) struct Chain {
+    home: Home,
+    steps: Vec<Step>,
+    /// Set once there is a step with a module.
+    has_modules: bool,
+    /// Set once there is a step with a shadow.
+    has_shadows: bool,
+    /// A filter has replaced the upstream's response: in Envoy such a reply passes no filters any more.
+    replaced: bool,
+    /// What a filter that held the response's head for the body has let pass of it.
+    pub(crate) prefix: Option<Prefix>,
+}
+
+/// Where the exchange's data is.
+#[derive(Default)]
+enum Home {
+    /// Nobody needs it.
+    #[default]
+    None,
+    Here(Box<StreamIo>),
+    In(Rc<VmCell>, tidegate_wasm::ContextId),
+}
+
+/// A filter that the request has passed.
+enum Step {
+    /// Native header changes for the response.
+    Headers(Place),
+    /// A module.
+    Module(Module),
+    /// A module that only looks on.
+    Shadow(Shadow),
+}
+
+/// A filter in a rule.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) rule: Arc<Rule>,
+    /// The backendRef whose filter it is, if it is not the rule's own.
+    pub(crate) backend: Option<usize>,
+    pub(crate) index: usize,
+}
+
+/// A stream context that has the exchange's data.
+struct Seat {
+    cell: Rc<VmCell>,
+    id: tidegate_wasm::ContextId,
+    plugin: Arc<Plugin>,
+}
+
+pub(crate) struct Module {
+    pub(crate) context: StreamContext,
+    pub(crate) plugin: Arc<Plugin>,
+    /// It failed and is left out from now on.
+    failed: bool,
+}
+
+/// How a phase of the request ended.
+pub(crate) enum Next {
+    Continue,
+    Reply(LocalReply),
+}
+
+/// What a module wants after a callback.
+pub(crate) enum Called {
+    Action(Action),
+    Reply(LocalReply),
+    /// It failed, and its policy lets the exchange go on without it.
+    Skipped,
+}
+
+impl Place {
+    fn filters(&self) -> &[Filter] {
+        match self.backend {
+            None => &self.rule.filters,
+            Some(backend) => &self.rule.backends[backend].filters,
+        }
+    }
+
+    pub(crate) fn filter(&self) -> Option<&Filter> {
+        self.filters().get(self.index)
+    }
+
+    pub(crate) fn response_headers(&self) -> Option<&HeaderModifier> {
+        match self.filter() {
+            Some(Filter::ResponseHeaders(modifier)) => Some(modifier),
+            _ => None,
+        }
+    }
+}
+
+impl Home {
+    fn take(&mut self) -> Option<Box<StreamIo>> {
+        match std::mem::take(self) {
+            Self::None => None,
+            Self::Here(io) => Some(io),
+            Self::In(cell, id) => cell.with(|vm| vm.detach(id)).flatten(),
+        }
+    }
+
+    fn with<T>(&mut self, look: impl FnOnce(&mut StreamIo) -> T) -> Option<T> {
+        match self {
+            Self::None => None,
+            Self::Here(io) => Some(look(io)),
+            Self::In(cell, id) => cell.with(|vm| vm.io_mut(*id).map(look)).flatten(),
+        }
+    }
+}
+
+// === impl Chain ===
+
+impl Chain {
+    pub(crate) fn has_modules(&self) -> bool {
+        self.has_modules
+    }
+
+    pub(crate) fn put_io(&mut self, io: Box<StreamIo>) {
+        self.home = Home::Here(io);
+    }
+
+    pub(crate) fn with_io<T>(&mut self, look: impl FnOnce(&mut StreamIo) -> T) -> Option<T> {
+        self.home.with(look)
+    }
+
+    pub(crate) fn pass_headers(&mut self, place: Place) {
+        self.steps.push(Step::Headers(place));
+    }
+
+    /// Takes the exchange's data out of the VM in which it rests, if that is on the worker.
+    fn unseat(&mut self) {
+        if !self.is_away() {
+            self.home = self.home.take().map_or(Home::None, Home::Here);
+        }
+    }
+
+    /// The VM of the module at a step, unless that has failed.
+    fn cell(&self, at: usize) -> Option<Rc<VmCell>> {
+        self.module(at).map(|module| module.context.cell.clone())
+    }
+
+    /// How many steps there are.
+    pub(crate) fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// The module at a step, unless it has failed.
+    pub(crate) fn module(&self, at: usize) -> Option<&Module> {
+        match self.steps.get(at) {
+            Some(Step::Module(module)) if !module.failed => Some(module),
+            _ => None,
+        }
+    }
+
+    /// The steps whose module takes part in a body of this direction, in the order in which data passes them.
+    pub(crate) fn body_steps(&self, direction: Direction) -> Vec<usize> {
+        if self.replaced && direction == Direction::Response {
+            return Vec::new();
+        }
+        let takes_part = |at: &usize| {
+            self.module(*at).is_some_and(|module| {
+                let callbacks = module.plugin.module.callbacks();
+                match direction {
+                    Direction::Request => callbacks.request_body || callbacks.request_trailers,
+                    Direction::Response => callbacks.response_body || callbacks.response_trailers,
+                }
+            })
+        };
+        let steps = 0..self.steps.len();
+        match direction {
+            Direction::Request => steps.filter(takes_part).collect(),
+            Direction::Response => steps.rev().filter(takes_part).collect(),
+        }
+    }
+
+    /// The native response filters of a chain without modules.
+    fn modify_response(&self, response: &mut Response<Body>) {
+        for step in self.steps.iter().rev() {
+            match step {
+                Step::Headers(place) => {
+                    if let Some(modifier) = place.response_headers() {
+                        crate::native::modify(response.headers_mut(), modifier);
+                    }
+                }
+                Step::Shadow(shadow) => {
+                    let head = ResponseHead {
+                        status: response.status(),
+                        headers: response.headers().clone(),
+                    };
+                    shadow.see_response(&head, response.body().is_end_stream());
+                }
+                Step::Module(_) => {}
+            }
+        }
+    }
+
+    /// A filter in shadow mode has its turn.
+    pub(crate) fn pass_shadow(&mut self, shadow: Shadow) {
+        self.has_shadows = true;
+        self.steps.push(Step::Shadow(shadow));
+    }
+
+    /// A body, with copies for the shadows that have begun.
+    fn tapped(&self, direction: Direction, body: Body) -> Body {
+        if !self.has_shadows {
+            return body;
+        }
+        let shadows = self.steps.iter().filter_map(|step| match step {
+            Step::Shadow(shadow) => Some(shadow),
+            _ => None,
+        });
+        Tap::on(body, direction, shadows)
+    }
+
+    /// The shadows, at the end of the exchange.
+    pub(crate) fn take_shadows(&mut self) -> Vec<Shadow> {
+        if !std::mem::take(&mut self.has_shadows) {
+            return Vec::new();
+        }
+        let shadow = |step| match step {
+            Step::Shadow(shadow) => Some(shadow),
+            _ => None,
+        };
+        let is_shadow = |step: &mut Step| matches!(step, Step::Shadow(_));
+        self.steps
+            .extract_if(.., is_shadow)
+            .filter_map(shadow)
+            .collect()
+    }
+
+    /// The native response filter at a step, if there is one, on the head in the exchange's data.
+    fn modify_response_at(&mut self, at: usize, end_of_stream: bool) {
+        if let Some(Step::Shadow(shadow)) = self.steps.get(at) {
+            self.home.with(|io| {
+                io.response
+                    .as_ref()
+                    .map(|head| shadow.see_response(head, end_of_stream))
+            });
+            return;
+        }
+        if let Some(Step::Headers(place)) = self.steps.get(at)
+            && let Some(modifier) = place.response_headers()
+        {
+            self.home.with(|io| {
+                io.response
+                    .as_mut()
+                    .map(|head| crate::native::modify(&mut head.headers, modifier))
+            });
+        }
+    }
+
+    /// Puts the exchange's data into the VM of a step, where it stays until another needs it. The VM is on the worker, and so is
+    /// the one in which the data is now.
+    fn seat(&mut self, at: usize) -> Option<Seat> {
+        let io = self.home.take();
+        let Some(Step::Module(module)) = self.steps.get(at) else {
+            self.home = io.map_or(Home::None, Home::Here);
+            return None;
+        };
+        let StreamContext { cell, id, slot, .. } = &module.context;
+        // What was said before this call does not end a pause that this call begins.
+        slot.forget_resumes();
+        let seat = Seat {
+            cell: cell.clone(),
+            id: *id,
+            plugin: module.plugin.clone(),
+        };
+        if let Some(io) = io {
+            self.home = match cell.with(|vm| vm.attach(seat.id, io)) {
+                Some(()) => Home::In(seat.cell.clone(), seat.id),
+                None => Home::None,
+            };
+        }
+        Some(seat)
+    }
+
+    /// Whether the exchange's data is in a VM that is away on a side thread.
+    fn is_away(&self) -> bool {
+        matches!(&self.home, Home::In(cell, _) if cell.is_away())
+    }
+
+    fn is_aside(&self) -> bool {
+        self.steps
+            .iter()
+            .any(|step| matches!(step, Step::Module(module) if module.context.cell.is_aside()))
+    }
+
+    /// Waits until the exchange's data can be had, and takes it out of its VM. A VM that fell still has it.
+    async fn fetch(&mut self) {
+        if let Home::In(cell, _) = &self.home {
+            let cell = cell.clone();
+            let turn = cell.turn().await;
+            self.home = self.home.take().map_or(Home::None, Home::Here);
+            drop(turn);
+        }
+    }
+}
