@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Serve what a folder of manifests or a cluster says.
     Serve(Box<Serve>),
-    /// Translate and load everything, and say what is wrong. No sockets, no network.
+    /// Translate and load everything, and say what is wrong. No sockets, and no network unless --fetch.
     Check(Check),
     /// Say which route, filters and backend a request would get, and why.
     Explain(Explain),
@@ -117,6 +117,9 @@ pub(crate) struct Check {
     pub(crate) manifests: Manifests,
     #[command(flatten)]
     pub(crate) binding: Binding,
+    /// Fetch modules that are elsewhere, and load them too.
+    #[arg(long)]
+    pub(crate) fetch: bool,
     /// What to print.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,

@@ -7,8 +7,8 @@ use anyhow::bail;
 use serde_json::{Value, json};
 use tidegate_controller::manifests;
 use tidegate_controller::translate::{Options, Translation};
-use tidegate_model::{FilterVerdict, FilterVerdicts, Snapshot};
-use tidegate_modules::Loader;
+use tidegate_model::{FilterVerdict, FilterVerdicts};
+use tidegate_modules::{Loader, Settings};
 use tidegate_wasm::Shared;
 
 use crate::args::{Binding, Check, Manifests, Output};
@@ -24,7 +24,10 @@ pub(crate) struct Checked {
 
 /// `tidegate check`
 pub(crate) fn run(arguments: &Check) -> anyhow::Result<u8> {
-    let checked = translate(&arguments.manifests, &arguments.binding)?;
+    let what = Load::Everything {
+        fetch: arguments.fetch,
+    };
+    let checked = translate(&arguments.manifests, &arguments.binding, what)?;
     let problems = problems(&checked.translation);
     match arguments.output {
         Output::Json => println!(
@@ -40,8 +43,21 @@ pub(crate) fn run(arguments: &Check) -> anyhow::Result<u8> {
     })
 }
 
+/// Which filters are loaded.
+#[derive(Clone, Copy)]
+pub(crate) enum Load {
+    /// Those that a route uses and whose module is at hand.
+    Used,
+    /// All of them, those at hand or also those that must be fetched.
+    Everything { fetch: bool },
+}
+
 /// Reads, loads and translates.
-pub(crate) fn translate(manifests: &Manifests, binding: &Binding) -> anyhow::Result<Checked> {
+pub(crate) fn translate(
+    manifests: &Manifests,
+    binding: &Binding,
+    what: Load,
+) -> anyhow::Result<Checked> {
     readable(&manifests.manifests)?;
     let resources = manifests::Manifests::new(&manifests.manifests)
         .reload()
@@ -55,18 +71,26 @@ pub(crate) fn translate(manifests: &Manifests, binding: &Binding) -> anyhow::Res
     let translation = runtime.block_on(async {
         let first =
             tidegate_controller::translate::translate(&resources, &FilterVerdicts::new(), &options);
-        let verdicts = verdicts(&first.snapshot).await;
+        let verdicts = verdicts(&first, what).await;
         tidegate_controller::translate::translate(&resources, &verdicts, &options)
     });
     runtime.shutdown_background();
     Ok(Checked { translation })
 }
 
-/// Loads every filter once.
-async fn verdicts(snapshot: &Snapshot) -> FilterVerdicts {
-    let loader = Loader::new(Shared::new());
+/// Loads filters once.
+async fn verdicts(translation: &Translation, what: Load) -> FilterVerdicts {
+    let settings = Settings {
+        network: matches!(what, Load::Everything { fetch: true }),
+        ..Settings::default()
+    };
+    let mut wanted = translation.snapshot.filters.clone();
+    if matches!(what, Load::Everything { .. }) {
+        wanted.extend(translation.unused.iter().cloned());
+    }
+    let loader = Loader::with(Shared::new(), &settings);
     let mut changes = loader.changes();
-    loader.want(&snapshot.filters);
+    loader.want(&wanted);
     let all = async {
         while loader
             .verdicts()

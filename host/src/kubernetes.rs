@@ -39,8 +39,9 @@ pub(crate) struct Kubernetes {
     /// Lets Services of type ExternalName be backends.
     #[arg(long, requires = "kubernetes")]
     pub(crate) allow_external_name: bool,
-    /// Folder where the last good state is kept, for a restart without the API server. It holds private keys (mode 0600).
-    #[arg(long, value_name = "DIR", requires = "kubernetes")]
+    /// Folder for what outlives the process: fetched modules and compiled code, and of a cluster the last good state, for a
+    /// restart without the API server. It holds private keys (mode 0600).
+    #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     /// A state that was last known to be current longer ago than this is not used.
     #[arg(

@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &OneLine) -> anyhow::Result<u8> {
         ..Options::default()
     };
     let origin = Origin::Files(vec![folder.path().to_owned()]);
-    serve::serve(origin, options, &arguments.process)
+    serve::serve(origin, options, &arguments.process, None)
 }
 
 fn manifests(arguments: &OneLine) -> anyhow::Result<Vec<Value>> {

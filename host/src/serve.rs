@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tidegate_controller::translate::Options;
-use tidegate_modules::Loader;
+use tidegate_modules::{Loader, Settings};
 use tidegate_proxy::{AccessLog, AccessLogWriter, Limits, Proxy, ProxyConfig, Trust};
 use tidegate_wasm::Shared;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +26,8 @@ const HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 80
 pub(crate) fn run(arguments: Serve) -> anyhow::Result<u8> {
     let mut options = check::options(&arguments.binding);
     let mut process = arguments.process;
+    let state = arguments.kubernetes.state_dir.as_deref();
+    let cache = state.map(|folder| folder.join("modules"));
     let origin = if arguments.kubernetes.kubernetes {
         options.standalone = false;
         options.allow_external_name = arguments.kubernetes.allow_external_name;
@@ -34,11 +37,25 @@ pub(crate) fn run(arguments: Serve) -> anyhow::Result<u8> {
         check::readable(&arguments.manifests)?;
         Origin::Files(arguments.manifests)
     };
-    serve(origin, options, &process)
+    serve(origin, options, &process, cache)
 }
 
-/// Serves what `origin` says.
-pub(crate) fn serve(origin: Origin, options: Options, process: &Process) -> anyhow::Result<u8> {
+/// Serves what `origin` says. Modules and compiled code are kept in `cache`, if there is one.
+pub(crate) fn serve(
+    origin: Origin,
+    options: Options,
+    process: &Process,
+    cache: Option<PathBuf>,
+) -> anyhow::Result<u8> {
+    let loader = Loader::with(
+        Shared::new(),
+        &Settings {
+            // The gateway's own loopback is no place that a tenant of a cluster may name.
+            loopback: options.standalone,
+            cache,
+            ..Settings::default()
+        },
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")
@@ -51,7 +68,8 @@ pub(crate) fn serve(origin: Origin, options: Options, process: &Process) -> anyh
         proxy_config(process, options.standalone),
         log.as_ref(),
     )?);
-    let ended = runtime.block_on(serve_until_ended(origin, options, process, proxy.clone()));
+    let serving = serve_until_ended(origin, options, process, proxy.clone(), loader);
+    let ended = runtime.block_on(serving);
     if let Some(proxy) = Arc::into_inner(proxy) {
         proxy.stop();
     }
@@ -66,12 +84,12 @@ async fn serve_until_ended(
     options: Options,
     process: &Process,
     proxy: Arc<Proxy>,
+    loader: Arc<Loader>,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // A terminal that closes is no reason to stop serving.
     let mut hang_up = signal(SignalKind::hangup())?;
-    let loader = Loader::new(Shared::new());
     let keep = tokio::spawn(loader.clone().keep());
     let source = Source::open(origin, &options).await?;
     let mut control = Control::new(source, options, proxy.clone(), loader.clone());

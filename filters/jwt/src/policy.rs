@@ -123,6 +123,10 @@ impl Policy {
             Some((_, tokens)) if tokens.len() > 1 => Err(Denied::Several),
             Some((place, tokens)) => {
                 let text = tokens.into_iter().next().unwrap_or_default();
+                // Hosts may join headers that arrive twice; no token has a comma in it.
+                if text.contains(&b',') {
+                    return Err(Denied::Several);
+                }
                 Token::parse(&text, place)
                     .map(Some)
                     .map_err(Denied::Invalid)

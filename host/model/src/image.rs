@@ -138,7 +138,9 @@ fn parse(text: &str) -> Result<ImageReference, &'static str> {
         None => (DOCKER_HUB, format!("library/{name}")),
     };
     if !repository.split('/').all(is_component) || repository.len() > LONGEST_NAME {
-        return Err("its name has other characters than lower-case letters, digits, '.', '_', '-' and '/'");
+        return Err(
+            "its name has other characters than lower-case letters, digits, '.', '_', '-' and '/'",
+        );
     }
     Ok(ImageReference {
         registry: registry.into(),
@@ -165,12 +167,19 @@ fn is_component(text: &str) -> bool {
     let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends = text.as_bytes().first().copied().is_some_and(lower)
         && text.as_bytes().last().copied().is_some_and(lower);
-    ends && text.bytes().all(|byte| lower(byte) || matches!(byte, b'.' | b'_' | b'-'))
+    ends && text
+        .bytes()
+        .all(|byte| lower(byte) || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 fn checked_tag(text: &str) -> Result<&str, &'static str> {
-    let starts = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let all = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    let starts = text
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let all = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
     if starts && all && text.len() <= LONGEST_TAG {
         Ok(text)
     } else {
@@ -197,22 +206,39 @@ mod tests {
     fn parts(text: &str) -> (String, String, Option<String>) {
         let image: ImageReference = text.parse().expect(text);
         let tag = image.tag().map(str::to_owned);
-        (image.registry().to_owned(), image.repository().to_owned(), tag)
+        (
+            image.registry().to_owned(),
+            image.repository().to_owned(),
+            tag,
+        )
     }
 
     #[test]
     fn names_are_read_as_docker_reads_them() {
         let owned = |registry: &str, repository: &str, tag: &str| {
-            (registry.to_owned(), repository.to_owned(), Some(tag.to_owned()))
+            (
+                registry.to_owned(),
+                repository.to_owned(),
+                Some(tag.to_owned()),
+            )
         };
-        assert_eq!(parts("hello"), owned("docker.io", "library/hello", "latest"));
+        assert_eq!(
+            parts("hello"),
+            owned("docker.io", "library/hello", "latest")
+        );
         assert_eq!(parts("acme/hello:1"), owned("docker.io", "acme/hello", "1"));
-        assert_eq!(parts("localhost/hello"), owned("localhost", "hello", "latest"));
+        assert_eq!(
+            parts("localhost/hello"),
+            owned("localhost", "hello", "latest")
+        );
         assert_eq!(
             parts("127.0.0.1:5000/a/b:v1.2_x"),
             owned("127.0.0.1:5000", "a/b", "v1.2_x")
         );
-        assert_eq!(parts("oci://[::1]:5000/a"), owned("[::1]:5000", "a", "latest"));
+        assert_eq!(
+            parts("oci://[::1]:5000/a"),
+            owned("[::1]:5000", "a", "latest")
+        );
     }
 
     #[test]
@@ -243,7 +269,10 @@ mod tests {
             "r.test/a?b=c",
             "https://r.test/a",
         ] {
-            assert!(text.parse::<ImageReference>().is_err(), "{text:?} was taken");
+            assert!(
+                text.parse::<ImageReference>().is_err(),
+                "{text:?} was taken"
+            );
         }
     }
 }

@@ -48,7 +48,8 @@ impl Compiled {
             let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
             modules.entry(digest.clone()).or_default().clone()
         };
-        slot.get_or_init(|| self.compile(engine, digest, bytes)).clone()
+        slot.get_or_init(|| self.compile(engine, digest, bytes))
+            .clone()
     }
 
     fn compile(&self, engine: &Engine, digest: &str, bytes: &[u8]) -> Result<Module, CompileError> {

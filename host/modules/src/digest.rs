@@ -23,7 +23,10 @@ pub(crate) fn normal(written: &str) -> Arc<str> {
 /// Whether this is `sha256:` and 64 digits: what others call a digest becomes part of an address.
 pub(crate) fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:").is_some_and(|digits| {
-        digits.len() == 64 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        digits.len() == 64
+            && digits
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     })
 }
 
@@ -35,7 +38,12 @@ mod tests {
         assert_eq!(&*super::digest(b""), empty);
         assert_eq!(&*super::normal(&empty[7..].to_uppercase()), empty);
         assert!(super::is_digest(empty));
-        for odd in [&empty[7..], "sha256:../../x", "sha512:00", &empty.to_uppercase()] {
+        for odd in [
+            &empty[7..],
+            "sha256:../../x",
+            "sha512:00",
+            &empty.to_uppercase(),
+        ] {
             assert!(!super::is_digest(odd), "{odd}");
         }
     }

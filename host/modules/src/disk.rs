@@ -146,7 +146,9 @@ impl Disk {
     }
 
     fn tag_path(&self, of: &str) -> PathBuf {
-        self.root.join("tags").join(hexadecimal(&digest(of.as_bytes())))
+        self.root
+            .join("tags")
+            .join(hexadecimal(&digest(of.as_bytes())))
     }
 
     /// Writes a file whole or not at all.
@@ -179,7 +181,8 @@ impl Disk {
         let bytes = fs::symlink_metadata(path).map_or(0, |metadata| metadata.len());
         if fs::remove_file(path).is_ok() {
             let all = self.bytes.load(Ordering::Relaxed);
-            self.bytes.store(all.saturating_sub(bytes), Ordering::Relaxed);
+            self.bytes
+                .store(all.saturating_sub(bytes), Ordering::Relaxed);
         }
     }
 
@@ -222,7 +225,10 @@ impl Disk {
 
 /// Makes the folder, or closes it to others; fails if it is not this process's user's own.
 fn own(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
     let metadata = fs::symlink_metadata(folder)?;
     let probe = folder.join(format!(".probe-{}", std::process::id()));
     let _ = fs::remove_file(&probe);
@@ -241,9 +247,8 @@ fn own(folder: &Path) -> io::Result<()> {
 /// The secret that seals code: that of the folder, or a new one, which makes all code in it foreign.
 fn key(root: &Path) -> io::Result<CodeKey> {
     let path = root.join("key");
-    let mine = fs::symlink_metadata(&path).is_ok_and(|metadata| {
-        metadata.is_file() && metadata.permissions().mode() & 0o077 == 0
-    });
+    let mine = fs::symlink_metadata(&path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o077 == 0);
     if mine
         && let Some(bytes) = read(&path, 32)
         && let Ok(secret) = <[u8; 32]>::try_from(bytes)

@@ -74,9 +74,12 @@ impl Fetcher {
         url: &str,
         pull: &Pull,
     ) -> Result<Fetched, FetchError> {
-        let uri: Uri = url.parse().map_err(|_| FetchError::Address(url.to_owned()))?;
+        let uri: Uri = url
+            .parse()
+            .map_err(|_| FetchError::Address(url.to_owned()))?;
         let host = uri.host().unwrap_or_default().to_owned();
-        let _turns = self.turns(namespace, &host).await;
+        let server = uri.authority().map_or("", |authority| authority.as_str());
+        let _turns = self.turns(namespace, server).await;
         let ask = Ask {
             url: uri,
             accept: "*/*",
@@ -121,9 +124,10 @@ impl Fetcher {
         })
     }
 
-    async fn turns(&self, namespace: &str, host: &str) -> (Turn, Turn) {
+    /// `server` with its port: another one on the same host may be alive.
+    async fn turns(&self, namespace: &str, server: &str) -> (Turn, Turn) {
         // The server's first: who waits for a dead one takes no place that a live one could have.
-        let of_server = self.servers.take(&format!("{namespace} {host}")).await;
+        let of_server = self.servers.take(&format!("{namespace} {server}")).await;
         (of_server, self.tenants.take(namespace).await)
     }
 

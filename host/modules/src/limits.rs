@@ -20,7 +20,9 @@ pub(crate) enum LimitError {
         "this is precompiled code (cwasm), which could be anything: give the WebAssembly that it was made from"
     )]
     Precompiled,
-    #[error("the module has more than {most} {what}, which is the most that is compiled; make it smaller, or split it")]
+    #[error(
+        "the module has more than {most} {what}, which is the most that is compiled; make it smaller, or split it"
+    )]
     TooMany { what: &'static str, most: u64 },
 }
 
@@ -40,11 +42,17 @@ pub(crate) fn check(wasm: &[u8]) -> Result<(), LimitError> {
                 within("bytes of code", size.into(), MOST_CODE as u64)?;
             }
             Ok(Payload::CodeSectionEntry(body)) => {
-                within("bytes of code in one function", body.range().len() as u64, MOST_BODY as u64)?;
+                within(
+                    "bytes of code in one function",
+                    body.range().len() as u64,
+                    MOST_BODY as u64,
+                )?;
                 let Ok(declarations) = body.get_locals_reader() else {
                     return Ok(());
                 };
-                let counts = declarations.into_iter().map_while(|one| Some(u64::from(one.ok()?.0)));
+                let counts = declarations
+                    .into_iter()
+                    .map_while(|one| Some(u64::from(one.ok()?.0)));
                 let locals: u64 = counts.sum();
                 within("local variables in one function", locals, MOST_LOCALS)?;
                 locals_over_all += locals;
@@ -102,11 +110,23 @@ mod tests {
     #[test]
     fn what_would_cost_the_compiler_much_is_refused() {
         assert_eq!(check(&module(10, 10, 10)), Ok(()));
-        assert_eq!(refused(&module(MOST_FUNCTIONS + 1, 0, 0)), Some("functions"));
-        assert_eq!(refused(&module(1, 0, MOST_BODY)), Some("bytes of code in one function"));
-        assert_eq!(refused(&module(1, 50_000, 0)), Some("local variables in one function"));
+        assert_eq!(
+            refused(&module(MOST_FUNCTIONS + 1, 0, 0)),
+            Some("functions")
+        );
+        assert_eq!(
+            refused(&module(1, 0, MOST_BODY)),
+            Some("bytes of code in one function")
+        );
+        assert_eq!(
+            refused(&module(1, 50_000, 0)),
+            Some("local variables in one function")
+        );
         assert_eq!(refused(&module(300, 19_000, 0)), Some("local variables"));
-        assert_eq!(refused(&module(40, 0, MOST_BODY - 100)), Some("bytes of code"));
+        assert_eq!(
+            refused(&module(40, 0, MOST_BODY - 100)),
+            Some("bytes of code")
+        );
     }
 
     #[test]

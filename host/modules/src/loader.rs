@@ -281,18 +281,24 @@ impl Loader {
         if !spec.module.is_remote() {
             return Ok(None);
         }
-        self.remote.bring(spec, pin).await.map(Some).map_err(|error| {
-            let again = match &error {
-                RemoteError::NotFetched => return Outcome::NotFetched,
-                RemoteError::Mismatch { .. } => Again::Seldom,
-                RemoteError::Fetch { error, .. } if error.is_lasting() => Again::Seldom,
-                RemoteError::Fetch { error, .. } => error.wait().map_or(Again::Soon, Again::After),
-            };
-            Outcome::Failed(LoadFailure {
-                again,
-                ..LoadFailure::load(error.to_string())
+        self.remote
+            .bring(spec, pin)
+            .await
+            .map(Some)
+            .map_err(|error| {
+                let again = match &error {
+                    RemoteError::NotFetched => return Outcome::NotFetched,
+                    RemoteError::Mismatch { .. } => Again::Seldom,
+                    RemoteError::Fetch { error, .. } if error.is_lasting() => Again::Seldom,
+                    RemoteError::Fetch { error, .. } => {
+                        error.wait().map_or(Again::Soon, Again::After)
+                    }
+                };
+                Outcome::Failed(LoadFailure {
+                    again,
+                    ..LoadFailure::load(error.to_string())
+                })
             })
-        })
     }
 
     /// Compiles and tries out, in turn.
@@ -386,7 +392,8 @@ impl Entry {
 
     /// A load that went well. `true` if that is news.
     fn succeed(&mut self, loaded: Loaded) -> bool {
-        let same = |good: &Arc<Loaded>| good.digest == loaded.digest && good.spec.same(&loaded.spec);
+        let same =
+            |good: &Arc<Loaded>| good.digest == loaded.digest && good.spec.same(&loaded.spec);
         let unchanged = self.good.as_ref().is_some_and(same);
         if !unchanged {
             tracing::info!(filter = %loaded.spec.id, digest = %loaded.digest, "filter loaded");
@@ -425,7 +432,9 @@ impl Entry {
         let good = self.good.as_ref().map(|good| &*good.digest);
         let pinned = self.pin.as_ref().map(|pin| &*pin.module);
         let namespace = &*self.spec.id.namespace;
-        good.into_iter().chain(pinned).map(move |digest| (namespace, digest))
+        good.into_iter()
+            .chain(pinned)
+            .map(move |digest| (namespace, digest))
     }
 
     /// What the tag of its image has come to.

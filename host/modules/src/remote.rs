@@ -84,8 +84,14 @@ impl Remote {
             known => known,
         };
         // Whoever changes the digest beside a tag wants what the tag means now.
-        let pin = pin.filter(|pin| expected.as_ref().is_none_or(|expected| *expected == pin.module));
-        let module = expected.clone().or(pin.as_ref().map(|pin| pin.module.clone()));
+        let pin = pin.filter(|pin| {
+            expected
+                .as_ref()
+                .is_none_or(|expected| *expected == pin.module)
+        });
+        let module = expected
+            .clone()
+            .or(pin.as_ref().map(|pin| pin.module.clone()));
         if let Some(module) = module
             && let Some(bytes) = self.known(&spec.id.namespace, &module).await
         {
@@ -134,7 +140,8 @@ impl Remote {
 
     /// Lets go of what nobody wants.
     pub(crate) fn retain(&self, wanted: impl Fn(&str, &str) -> bool) {
-        self.held().retain(|(namespace, digest), _| wanted(namespace, digest));
+        self.held()
+            .retain(|(namespace, digest), _| wanted(namespace, digest));
     }
 
     /// The Filter is gone, or names something else than that place.
@@ -152,7 +159,9 @@ impl Remote {
                 let fetching = self.fetcher.image(namespace, image, manifest, pull);
                 ("image", fetching.await)
             }
-            ModuleSource::Url { url, pull } => ("url", self.fetcher.url(namespace, url, pull).await),
+            ModuleSource::Url { url, pull } => {
+                ("url", self.fetcher.url(namespace, url, pull).await)
+            }
             _ => return Err(RemoteError::NotFetched),
         };
         fetched.map_err(|error| RemoteError::Fetch { field, error })
@@ -163,7 +172,8 @@ impl Remote {
         if let Some(bytes) = self.held().get(&key) {
             return Some(bytes.clone());
         }
-        self.on_disk(move |disk| disk.module(&key.0, &key.1)).await?
+        self.on_disk(move |disk| disk.module(&key.0, &key.1))
+            .await?
     }
 
     async fn remembered(&self, id: &FilterId, place: &Arc<str>) -> Option<Pin> {

@@ -84,9 +84,11 @@ impl Server {
 
     /// Over TLS, with a certificate for `localhost` that nobody vouches for but itself.
     pub(crate) async fn tls(handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
-        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let key =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.signing_key.serialize_der()));
+        let private =
+            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.signing_key.serialize_der()));
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
@@ -188,7 +190,10 @@ async fn answer(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> std::io
     if reply.status == 0 {
         return std::future::pending().await;
     }
-    let mut head = format!("HTTP/1.1 {} Whatever\r\nconnection: close\r\n", reply.status);
+    let mut head = format!(
+        "HTTP/1.1 {} Whatever\r\nconnection: close\r\n",
+        reply.status
+    );
     for (name, value) in &reply.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -228,7 +233,11 @@ impl Content {
         let bytes = bytes.into();
         let name = digest(&bytes);
         let descriptor = json!({"mediaType": kind, "digest": &*name, "size": bytes.len()});
-        self.0.lock().expect("no panic").blobs.insert(name.to_string(), bytes);
+        self.0
+            .lock()
+            .expect("no panic")
+            .blobs
+            .insert(name.to_string(), bytes);
         descriptor
     }
 
@@ -237,7 +246,9 @@ impl Content {
         let bytes = Bytes::from(manifest.to_string());
         let name = digest(&bytes).to_string();
         let mut repository = self.0.lock().expect("no panic");
-        repository.manifests.insert(name.clone(), (kind.to_owned(), bytes));
+        repository
+            .manifests
+            .insert(name.clone(), (kind.to_owned(), bytes));
         repository.tags.insert(tag.to_owned(), name.clone());
         name
     }
@@ -255,17 +266,27 @@ impl Content {
         let repository = self.0.lock().expect("no panic");
         let missing = |code: &str| Reply {
             status: 404,
-            body: json!({"errors": [{"code": code, "message": "secret"}]}).to_string().into(),
+            body: json!({"errors": [{"code": code, "message": "secret"}]})
+                .to_string()
+                .into(),
             ..Reply::default()
         };
         if let Some((_, reference)) = asked.path.split_once("/manifests/") {
-            let name = repository.tags.get(reference).map_or(reference, String::as_str);
+            let name = repository
+                .tags
+                .get(reference)
+                .map_or(reference, String::as_str);
             return match repository.manifests.get(name) {
-                Some((kind, bytes)) => Reply::ok(bytes.clone()).header("content-type", kind.clone()),
+                Some((kind, bytes)) => {
+                    Reply::ok(bytes.clone()).header("content-type", kind.clone())
+                }
                 None => missing("MANIFEST_UNKNOWN"),
             };
         }
-        let blob = asked.path.split_once("/blobs/").and_then(|(_, name)| repository.blobs.get(name));
+        let blob = asked
+            .path
+            .split_once("/blobs/")
+            .and_then(|(_, name)| repository.blobs.get(name));
         blob.map_or_else(|| missing("BLOB_UNKNOWN"), |bytes| Reply::ok(bytes.clone()))
     }
 }
@@ -277,9 +298,13 @@ pub(crate) fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        archive.append_data(&mut header, name, *content).expect("memory");
+        archive
+            .append_data(&mut header, name, *content)
+            .expect("memory");
     }
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(&archive.into_inner().expect("memory")).expect("memory");
+    encoder
+        .write_all(&archive.into_inner().expect("memory"))
+        .expect("memory");
     encoder.finish().expect("memory")
 }

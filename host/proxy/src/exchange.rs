@@ -1,6 +1,8 @@
 //! The story of one request: checks, route, filters, upstream, and back.
 
-use std::borrow::Cow;
+mod outgoing;
+mod routing;
+
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::pin::pin;
@@ -11,15 +13,15 @@ use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tidegate_model::{
-    BackendTarget, Listener, ListenerHost, Mirror, RequestHead, RouteEntry, RouteQuery, path,
-};
-use tidegate_wasm::{Direction, LocalReply, PseudoSet, StreamIo};
+use tidegate_model::{BackendTarget, Mirror, RequestHead, RouteEntry};
+use tidegate_wasm::{Direction, LocalReply};
 use tokio::time::Instant;
 
+use self::outgoing::declared_length;
+use self::routing::{choose, find, lower_host};
 use crate::activity::Lengths;
 use crate::attributes;
-use crate::body::{Body, Tee};
+use crate::body::Body;
 use crate::chain::{Chain, Place};
 use crate::check::{self, Refused};
 use crate::connection::Connection;
@@ -190,25 +192,6 @@ impl Exchange {
         }
     }
 
-    /// The listener hostname that serves the request, and only that one.
-    fn listener_host<'a>(
-        &self,
-        listener: &'a Listener,
-        host: &str,
-    ) -> Result<&'a ListenerHost, Error> {
-        let found = listener.hosts.find(host).ok_or(Error::NoListener)?;
-        if let Some(tls) = &self.stream.connection.tls {
-            let by_name = listener
-                .hosts
-                .find(tls.server_name.as_deref().unwrap_or_default());
-            // Whatever certificate they share: another listener may ask more of its clients (Gateway API, Listener.hostname).
-            if by_name.is_none_or(|by_name| !std::ptr::eq(by_name, found)) {
-                return Err(Error::Misdirected);
-            }
-        }
-        Ok(found)
-    }
-
     /// Filters, backend, upstream, and the response past the filters.
     async fn route(
         &mut self,
@@ -284,101 +267,6 @@ impl Exchange {
             .upstream(&cluster, head, body, entry, bound.as_ref())
             .await?;
         self.back(response, "via_upstream").await
-    }
-
-    /// The head as it goes out: what filters left must be a request, and framing is ours.
-    fn sendable(&self, held: Held) -> Result<RequestHead, Error> {
-        let mut head = match held {
-            Held::Plain(head) => head,
-            Held::Chain => {
-                let mut chain = self.stream.chain.borrow_mut();
-                let lacks = |io: &mut StreamIo, which| io.missing.intersects(which);
-                let mut lacks = |which| chain.with_io(|io| lacks(io, which)).unwrap_or(false);
-                // As in Envoy; a scheme is not sent, so that it may be missing.
-                if lacks(PseudoSet::PATH) {
-                    return Err(Error::NoRoute);
-                }
-                if lacks(PseudoSet::METHOD) || lacks(PseudoSet::AUTHORITY) {
-                    return Err(Error::Unsendable("it lacks a pseudo-header"));
-                }
-                chain
-                    .with_io(StreamIo::send_request)
-                    .ok_or(Error::Unsendable("its head is gone"))?
-            }
-        };
-        if self.stream.chain.borrow().has_modules() {
-            check::remove_hop_by_hop(&mut head.headers);
-        }
-        {
-            // What has changed since it was checked is checked again.
-            let record = self.stream.record.borrow();
-            let unchanged = head.authority == record.authority
-                && head.path == record.path
-                && head.method == record.method;
-            if !unchanged {
-                check::changed_head(&head).map_err(Error::Unsendable)?;
-            }
-        }
-        // The body is read and sent at once, so there is nothing left to wait for (RFC 9110 section 10.1.1).
-        head.headers.remove(header::EXPECT);
-        Ok(head)
-    }
-
-    /// Puts the body filters in front of the body, and makes length and body agree.
-    fn outgoing(&mut self, mut head: RequestHead, body: Body) -> (RequestHead, Body) {
-        let exact = body.size_hint().exact();
-        let declared = declared_length(&head.headers);
-        let unframed = self.upgrade.is_some();
-        let prefix = self.prefix.take();
-        let waited = prefix.is_some();
-        let filtered = Filtered::new(&self.stream, Direction::Request, body, declared, prefix);
-        let (body, filtered) = match filtered {
-            Ok(filtered) => (Body::Filtered(Box::new(filtered)), true),
-            Err(body) => (body, waited),
-        };
-        if !filtered && !unframed {
-            // Whatever a filter wrote there, the body is as long as it is.
-            match exact {
-                Some(0)
-                    if means_nothing_by_a_body(&head.method)
-                        && !head.headers.contains_key(header::CONTENT_LENGTH) => {}
-                Some(length) => drop(
-                    head.headers
-                        .insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
-                ),
-                None => drop(head.headers.remove(header::CONTENT_LENGTH)),
-            }
-        }
-        (head, body)
-    }
-
-    /// Starts the mirrors; they get what the upstream gets.
-    fn mirror(&mut self, head: &RequestHead, body: Body) -> Body {
-        let mirrors = std::mem::take(&mut self.mirrors);
-        if mirrors.is_empty() {
-            return body;
-        }
-        let (body, copies) = Tee::split(body, mirrors.len());
-        for (mirror, copy) in mirrors.into_iter().zip(copies) {
-            let (head, stream) = (head.clone(), self.stream.clone());
-            let worker = stream.connection.worker.clone();
-            let cluster = stream.state.cluster(&worker, &mirror.backend);
-            drop(stream);
-            tokio::task::spawn_local(async move {
-                let sent = forward::once(&worker, &cluster, head, copy).await;
-                match sent {
-                    Ok((response, mut pooled)) => {
-                        // Its answer is read to the end, so that the connection can be used again.
-                        let read = http_body_util::BodyExt::collect(response.into_body()).await;
-                        if read.is_ok() {
-                            pooled.give_back();
-                        }
-                    }
-                    Err(error) => tracing::debug!(%error, "mirror"),
-                }
-            });
-        }
-        body
     }
 
     async fn upstream(
@@ -550,62 +438,4 @@ impl Exchange {
             ResponseBody::new(body, self.stream, deadline, bodiless),
         )
     }
-}
-
-/// The route for a request, its path read in the one way that routes are matched on.
-fn find<'a>(host: &'a ListenerHost, head: &RequestHead) -> Result<&'a RouteEntry, Error> {
-    let path = path::canonical(head.path.path());
-    host.find(&lower_host(head), &RouteQuery { head, path })
-        .ok_or(Error::NoRoute)
-}
-
-fn lower_host(head: &RequestHead) -> Cow<'_, str> {
-    let host = head.host();
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Cow::Owned(host.to_ascii_lowercase());
-    }
-    Cow::Borrowed(host)
-}
-
-/// A backend by weight.
-fn choose(backends: &[tidegate_model::WeightedBackend]) -> Option<usize> {
-    if let [only] = backends {
-        return (only.weight > 0).then_some(0);
-    }
-    let total: u64 = backends
-        .iter()
-        .map(|backend| u64::from(backend.weight))
-        .sum();
-    let mut at = if total == 0 {
-        return None;
-    } else {
-        fastrand::u64(..total)
-    };
-    backends.iter().position(|backend| {
-        let weight = u64::from(backend.weight);
-        let here = at < weight;
-        at = at.saturating_sub(weight);
-        here
-    })
-}
-
-/// Whether a request of this method without a body says nothing about its length (RFC 9110 section 8.6); Envoy's list.
-fn means_nothing_by_a_body(method: &Method) -> bool {
-    [
-        Method::GET,
-        Method::HEAD,
-        Method::DELETE,
-        Method::CONNECT,
-        Method::TRACE,
-    ]
-    .contains(method)
-}
-
-fn declared_length(headers: &http::HeaderMap) -> Option<u64> {
-    headers
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
 }

@@ -207,7 +207,7 @@ mod tests {
         for _ in 0..BIRTHS {
             let hold = hold.clone();
             threads.submit(Work::Birth, &namespace, move || {
-                drop(hold.lock().unwrap().recv());
+                let _ = hold.lock().unwrap().recv();
             });
         }
         for _ in 0..threads.width() {

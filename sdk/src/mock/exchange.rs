@@ -227,3 +227,70 @@ impl Drop for Exchange {
         self.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::Mock;
+    use crate::{ConfigError, Filter, Reply, Request, Response};
+
+    struct Reads;
+
+    impl Filter for Reads {
+        type Memo = usize;
+
+        fn configure(_: &[u8]) -> Result<Self, ConfigError> {
+            Ok(Self)
+        }
+
+        async fn request(&self, request: &Request) -> Result<usize, Reply> {
+            Ok(request.body(100).await?.len())
+        }
+
+        async fn response(&self, response: &Response, length: usize) -> Result<(), Reply> {
+            response.headers().set("x-length", length.to_string());
+            Ok(())
+        }
+    }
+
+    /// An exchange whose request body is still on its way when a response head comes with these details.
+    fn answered_early(details: &str) -> (Exchange, Action) {
+        let mock = Mock::new();
+        let filter = mock.load::<Reads>("").unwrap();
+        let mut exchange = filter.begin(Message::request("POST", "/").body("hello"));
+        exchange.step(&mut |_| panic!("it has not come that far"));
+        assert!(exchange.passed[REQUEST].is_some(), "the head has gone on");
+        exchange.stream(|stream| {
+            stream.heads[RESPONSE] = Some(Message::response(200).pairs());
+            stream.open[RESPONSE] = true;
+            let path = String::from("response\0code_details");
+            stream.properties.insert(path, details.as_bytes().to_vec());
+        });
+        let action =
+            exchange.callback(|context| runtime::on_headers(Direction::Response, context, true));
+        (exchange, action)
+    }
+
+    #[test]
+    fn an_early_response_of_the_upstream_waits_for_the_verdict_on_the_request() {
+        let (mut exchange, action) = answered_early("via_upstream");
+        assert_eq!(action, Action::Pause);
+        for _ in 0..2 {
+            assert!(!exchange.stream(|stream| stream.resumed[RESPONSE]));
+            exchange.step(&mut |_| Message::response(200));
+        }
+        let head = exchange.stream(|stream| {
+            assert!(stream.resumed[RESPONSE]);
+            stream.heads[RESPONSE].clone().unwrap()
+        });
+        assert_eq!(Message::from_pairs(&head).get("x-length"), Some("5"));
+    }
+
+    #[test]
+    fn a_response_that_the_host_makes_passes_at_once() {
+        let (exchange, action) = answered_early("request_payload_too_large");
+        assert_eq!(action, Action::Continue);
+        let head = exchange.stream(|stream| stream.heads[RESPONSE].clone().unwrap());
+        assert_eq!(Message::from_pairs(&head).get("x-length"), None);
+    }
+}

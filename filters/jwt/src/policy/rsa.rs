@@ -4,13 +4,21 @@
 //! (Bleichenbacher 2006) is not equal.
 
 use crypto_bigint::modular::runtime_mod::{DynResidue, DynResidueParams};
-use crypto_bigint::{Encoding, U64, U2048, U4096, Uint};
+use crypto_bigint::{Encoding, U64, U2048, U3072, U4096, Uint};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 /// A modulus and an exponent.
 pub(super) struct PublicKey {
     modulus: Vec<u8>,
     exponent: u64,
+    parameters: Parameters,
+}
+
+/// What is worked out of a modulus once: it costs more than checking a signature.
+enum Parameters {
+    Bits2048(Box<DynResidueParams<{ U2048::LIMBS }>>),
+    Bits3072(Box<DynResidueParams<{ U3072::LIMBS }>>),
+    Bits4096(Box<DynResidueParams<{ U4096::LIMBS }>>),
 }
 
 /// The hash of a signature.
@@ -44,6 +52,7 @@ impl PublicKey {
             );
         }
         Ok(Self {
+            parameters: Parameters::new(modulus),
             modulus: modulus.to_vec(),
             exponent: number,
         })
@@ -106,32 +115,48 @@ impl PublicKey {
         if signature.len() != self.modulus.len() || signature >= &self.modulus[..] {
             return None;
         }
-        let opened = match self.modulus.len() {
-            ..=256 => power::<{ U2048::LIMBS }>(&self.modulus, signature, self.exponent)
-                .to_be_bytes()
-                .to_vec(),
-            _ => power::<{ U4096::LIMBS }>(&self.modulus, signature, self.exponent)
-                .to_be_bytes()
-                .to_vec(),
+        let opened = match &self.parameters {
+            Parameters::Bits2048(parameters) => power(**parameters, signature, self.exponent),
+            Parameters::Bits3072(parameters) => power(**parameters, signature, self.exponent),
+            Parameters::Bits4096(parameters) => power(**parameters, signature, self.exponent),
         };
         Some(opened[opened.len() - self.modulus.len()..].to_vec())
     }
 }
 
-fn power<const LIMBS: usize>(modulus: &[u8], base: &[u8], exponent: u64) -> Uint<LIMBS>
+// === impl Parameters ===
+
+impl Parameters {
+    fn new(modulus: &[u8]) -> Self {
+        match modulus.len() {
+            ..=256 => Self::Bits2048(Box::new(DynResidueParams::new(&number(modulus)))),
+            257..=384 => Self::Bits3072(Box::new(DynResidueParams::new(&number(modulus)))),
+            _ => Self::Bits4096(Box::new(DynResidueParams::new(&number(modulus)))),
+        }
+    }
+}
+
+fn number<const LIMBS: usize>(bytes: &[u8]) -> Uint<LIMBS> {
+    let mut padded = vec![0; Uint::<LIMBS>::BYTES - bytes.len()];
+    padded.extend_from_slice(bytes);
+    Uint::from_be_slice(&padded)
+}
+
+fn power<const LIMBS: usize>(
+    parameters: DynResidueParams<LIMBS>,
+    base: &[u8],
+    exponent: u64,
+) -> Vec<u8>
 where
     Uint<LIMBS>: Encoding,
 {
-    let number = |bytes: &[u8]| {
-        let mut padded = vec![0; Uint::<LIMBS>::BYTES - bytes.len()];
-        padded.extend_from_slice(bytes);
-        Uint::<LIMBS>::from_be_slice(&padded)
-    };
-    let parameters = DynResidueParams::new(&number(modulus));
     let bits = 64 - exponent.leading_zeros() as usize;
     DynResidue::new(&number(base), parameters)
         .pow_bounded_exp(&U64::from_u64(exponent), bits)
         .retrieve()
+        .to_be_bytes()
+        .as_ref()
+        .to_vec()
 }
 
 fn strip(bytes: &[u8]) -> &[u8] {

@@ -173,11 +173,13 @@ impl Cluster {
         self.is_synced() || self.store.is_restored()
     }
 
-    /// Whether what is served may be called ready. A restored state is ready only when the API server has not answered
+    /// Whether what is served may be called ready: after the first complete synchronisation, when the Secrets that it names
+    /// have been read. A restored state is ready only when the API server has not answered
     /// for a while: while it answers, the first complete synchronisation is near.
     pub fn may_be_ready(&self) -> bool {
         const PATIENCE: Duration = Duration::from_secs(10);
-        self.is_synced() || (self.store.is_restored() && self.started.elapsed() >= PATIENCE)
+        let known = self.is_synced() && self.secrets.were_known();
+        known || (self.store.is_restored() && self.started.elapsed() >= PATIENCE)
     }
 
     /// All objects as they are known now, with the Secrets that were asked for.

@@ -4,6 +4,7 @@
 //! name changes. One that cannot be read now keeps its last content.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(super) struct Secrets {
     news: Notify,
     /// How many are wanted and have never been answered.
     unknown: watch::Sender<usize>,
+    /// Whether there was a moment when all that were wanted had been answered; stays so.
+    were_known: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +57,7 @@ impl Secrets {
             wanted: Mutex::default(),
             news: Notify::new(),
             unknown: watch::Sender::new(0),
+            were_known: AtomicBool::new(false),
         }
     }
 
@@ -100,6 +104,11 @@ impl Secrets {
     /// Whether each has been answered.
     pub(super) fn all_known(&self) -> bool {
         *self.unknown.borrow() == 0
+    }
+
+    /// Whether each of the first that were wanted has been answered.
+    pub(super) fn were_known(&self) -> bool {
+        self.were_known.load(Ordering::Relaxed)
     }
 
     /// Waits until each has been answered, or `deadline`; whether each has.
@@ -194,6 +203,9 @@ impl Secrets {
 
     fn count(&self, wanted: &BTreeMap<Key, Wanted>) {
         let unknown = wanted.values().filter(|entry| !entry.known).count();
+        if unknown == 0 {
+            self.were_known.store(true, Ordering::Relaxed);
+        }
         self.unknown
             .send_if_modified(|known| std::mem::replace(known, unknown) != unknown);
     }

@@ -16,7 +16,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn mode(path: &Path) -> u32 {
-    fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+    fs::metadata(path)
+        .expect("it is there")
+        .permissions()
+        .mode()
+        & 0o777
 }
 
 #[test]
@@ -24,10 +28,16 @@ fn modules_come_back_for_their_own_tenant_unless_they_are_damaged() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().join("cache");
     let name = digest(b"module");
-    Disk::open(&root).expect("opened").keep_module("shop", &name, b"module");
+    Disk::open(&root)
+        .expect("opened")
+        .keep_module("shop", &name, b"module");
     let disk = Disk::open(&root).expect("opened again");
     assert_eq!(disk.module("shop", &name).as_deref(), Some(&b"module"[..]));
-    assert_eq!(disk.module("other", &name), None, "another tenant must fetch it itself");
+    assert_eq!(
+        disk.module("other", &name),
+        None,
+        "another tenant must fetch it itself"
+    );
 
     let path = files(&root.join("modules")).remove(0);
     fs::write(&path, b"other").expect("written");
@@ -81,7 +91,10 @@ fn code_comes_back_and_foreign_code_does_not() {
     disk.keep_code(&engine, &name, &module);
     assert!(disk.code(&engine, &name, &wasm).is_some());
     let again = Disk::open(folder.path()).expect("opened again");
-    assert!(again.code(&engine, &name, &wasm).is_some(), "the key is kept");
+    assert!(
+        again.code(&engine, &name, &wasm).is_some(),
+        "the key is kept"
+    );
 
     let path = again.code_path(&engine, &name);
     let sealed = fs::read(&path).expect("read");

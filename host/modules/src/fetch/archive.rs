@@ -45,15 +45,23 @@ fn find(reader: Counted<impl Read>) -> Result<Bytes, ArchiveError> {
         }
         let entry = entry.map_err(damaged)?;
         // Links and devices are nothing to follow, and a sparse file could be all zeros of any length.
-        let plain = matches!(entry.header().entry_type(), tar::EntryType::Regular | tar::EntryType::Continuous);
-        let named = entry.path().is_ok_and(|path| path.file_name() == Some(PLUGIN.as_ref()));
+        let plain = matches!(
+            entry.header().entry_type(),
+            tar::EntryType::Regular | tar::EntryType::Continuous
+        );
+        let named = entry
+            .path()
+            .is_ok_and(|path| path.file_name() == Some(PLUGIN.as_ref()));
         if !plain || !named {
             continue;
         }
         // The size in its header is only what somebody wrote there.
         let announced = entry.size();
         let mut bytes = Vec::new();
-        entry.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(damaged)?;
+        entry
+            .take(MOST_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(damaged)?;
         return match bytes.len() as u64 {
             length if length > MOST_BYTES => Err(ArchiveError::TooLarge),
             length if length < announced => Err(ArchiveError::Damaged("it ends early".to_owned())),
@@ -66,11 +74,18 @@ fn find(reader: Counted<impl Read>) -> Result<Bytes, ArchiveError> {
 /// What is behind [`damaged`] when more was read than is looked at.
 const TOO_MUCH: &str = "more than is looked at";
 
-#[allow(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err wants"
+)]
 fn damaged(error: std::io::Error) -> ArchiveError {
     // tar puts its own words around it.
     let text = error.to_string();
-    if text.contains(TOO_MUCH) || error.get_ref().is_some_and(|inner| inner.to_string().contains(TOO_MUCH)) {
+    if text.contains(TOO_MUCH)
+        || error
+            .get_ref()
+            .is_some_and(|inner| inner.to_string().contains(TOO_MUCH))
+    {
         ArchiveError::TooMuch
     } else {
         ArchiveError::Damaged(text)
@@ -146,7 +161,10 @@ mod tests {
         .concat();
         let found = unpack(gzip(&archive), Packing::TarGzip);
         assert_eq!(found.as_deref(), Ok(&b"\0asm"[..]));
-        assert_eq!(unpack(archive.into(), Packing::Tar).as_deref(), Ok(&b"\0asm"[..]));
+        assert_eq!(
+            unpack(archive.into(), Packing::Tar).as_deref(),
+            Ok(&b"\0asm"[..])
+        );
     }
 
     #[test]
@@ -155,15 +173,24 @@ mod tests {
         assert_eq!(unpack(without, Packing::TarGzip), Err(ArchiveError::Absent));
         let whole = gzip(&file("plugin.wasm", &[7; 100_000]));
         let cut = whole.slice(..whole.len() / 2);
-        assert!(matches!(unpack(cut, Packing::TarGzip), Err(ArchiveError::Damaged(_))));
+        assert!(matches!(
+            unpack(cut, Packing::TarGzip),
+            Err(ArchiveError::Damaged(_))
+        ));
         let text = Bytes::from_static(b"no archive");
-        assert!(matches!(unpack(text, Packing::TarGzip), Err(ArchiveError::Damaged(_))));
+        assert!(matches!(
+            unpack(text, Packing::TarGzip),
+            Err(ArchiveError::Damaged(_))
+        ));
     }
 
     #[test]
     fn what_a_header_announces_is_neither_believed_nor_allocated() {
         let lie = entry("plugin.wasm", b"\0asm", 1 << 32, tar::EntryType::Regular);
-        assert!(matches!(unpack(lie.into(), Packing::Tar), Err(ArchiveError::Damaged(_))));
+        assert!(matches!(
+            unpack(lie.into(), Packing::Tar),
+            Err(ArchiveError::Damaged(_))
+        ));
         let lie = entry("other", b"", 1 << 32, tar::EntryType::Regular);
         assert!(unpack(lie.into(), Packing::Tar).is_err());
     }
@@ -176,12 +203,20 @@ mod tests {
         assert_eq!(unpack(bomb, Packing::TarGzip), Err(ArchiveError::TooLarge));
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder
-            .write_all(&entry("other", b"", MOST_ARCHIVE * 2, tar::EntryType::Regular))
+            .write_all(&entry(
+                "other",
+                b"",
+                MOST_ARCHIVE * 2,
+                tar::EntryType::Regular,
+            ))
             .expect("memory");
         for _ in 0..=(MOST_ARCHIVE / zeros.len() as u64) {
             encoder.write_all(&zeros).expect("memory");
         }
         let bomb = encoder.finish().expect("memory");
-        assert_eq!(unpack(bomb.into(), Packing::TarGzip), Err(ArchiveError::TooMuch));
+        assert_eq!(
+            unpack(bomb.into(), Packing::TarGzip),
+            Err(ArchiveError::TooMuch)
+        );
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HOST, LOCATION, RETRY_AFTER, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HOST, LOCATION, RETRY_AFTER,
+    USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
@@ -235,7 +236,10 @@ where
 
 fn request(ask: &Ask<'_>) -> Result<Request<Empty<Bytes>>, FetchError> {
     let path = ask.url.path_and_query().map_or("/", |path| path.as_str());
-    let authority = ask.url.authority().map_or("", |authority| authority.as_str());
+    let authority = ask
+        .url
+        .authority()
+        .map_or("", |authority| authority.as_str());
     let mut request = Request::get(path)
         .header(HOST, authority)
         .header(USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
@@ -343,7 +347,10 @@ fn server(url: &Uri) -> Result<(&str, u16), FetchError> {
     if authority.as_str().contains('@') || authority.host().is_empty() {
         return Err(bad());
     }
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let host = authority
+        .host()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
     Ok((host, authority.port_u16().unwrap_or(port)))
 }
 
@@ -387,8 +394,12 @@ fn resolve(base: &Uri, location: &str) -> Option<Uri> {
     let location = location.split('#').next().unwrap_or_default();
     let scheme = base.scheme_str()?;
     let authority = base.authority()?;
-    let is_scheme = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if location.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme)) {
+    let is_scheme =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if location
+        .split_once("://")
+        .is_some_and(|(scheme, _)| is_scheme(scheme))
+    {
         return location.parse().ok();
     }
     let absolute = if location.starts_with("//") {
@@ -398,7 +409,10 @@ fn resolve(base: &Uri, location: &str) -> Option<Uri> {
     } else if location.starts_with('?') {
         format!("{scheme}://{authority}{}{location}", base.path())
     } else {
-        let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        let folder = base
+            .path()
+            .rsplit_once('/')
+            .map_or("", |(folder, _)| folder);
         format!("{scheme}://{authority}{folder}/{location}")
     };
     absolute.parse().ok()
@@ -442,7 +456,12 @@ mod tests {
     #[test]
     fn redirects_do_not_lead_out_of_https() {
         let base: Uri = "https://a.test/".parse().expect("an address");
-        for location in ["http://a.test/", "file:///etc/passwd", "gopher://a.test/", ""] {
+        for location in [
+            "http://a.test/",
+            "file:///etc/passwd",
+            "gopher://a.test/",
+            "",
+        ] {
             let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(location))]);
             let to = redirected(&base, &headers);
             if location.is_empty() {

@@ -19,7 +19,9 @@ pub(crate) enum FetchError {
     Name { host: String, error: std::io::Error },
     #[error("{host} cannot be reached: {error}")]
     Connect { host: String, error: std::io::Error },
-    #[error("TLS with {host} failed: {error}; if its certificate is from an authority of your own, name it in spec.pull.caRef")]
+    #[error(
+        "TLS with {host} failed: {error}; if its certificate is from an authority of your own, name it in spec.pull.caRef"
+    )]
     Tls { host: String, error: std::io::Error },
     #[error("{host} did not {what} within {} s", limit.as_secs_f32())]
     Slow {
@@ -76,7 +78,9 @@ impl FetchError {
 fn remedy(status: http::StatusCode, code: Option<&str>) -> String {
     let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
     let remedy = match status.as_u16() {
-        401 => "; name a Secret with credentials for it in spec.pull.secretRef, or correct those that it has",
+        401 => {
+            "; name a Secret with credentials for it in spec.pull.secretRef, or correct those that it has"
+        }
         403 => "; the credentials, or their absence, do not allow it",
         404 => "; correct the name, or put the module there",
         429 => "; it is asked again later",

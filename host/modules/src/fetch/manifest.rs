@@ -101,12 +101,16 @@ impl Manifest {
                 refused("it has several images, and none of them is for wasm or for linux/amd64; name one by its digest")
             });
         }
-        let bare = |layer: &&Descriptor| matches!(layer.media_type.as_str(), ISTIO_LAYER | CNCF_LAYER);
+        let bare =
+            |layer: &&Descriptor| matches!(layer.media_type.as_str(), ISTIO_LAYER | CNCF_LAYER);
         if let Some(layer) = self.layers.iter().find(bare) {
             return Ok(Next::Layer(layer, Packing::Bare));
         }
         // As with images that run: what is added last counts.
-        let last = self.layers.last().ok_or_else(|| refused("it has no layers"))?;
+        let last = self
+            .layers
+            .last()
+            .ok_or_else(|| refused("it has no layers"))?;
         match last.media_type.as_str() {
             kind if TAR_GZIP.contains(&kind) => Ok(Next::Layer(last, Packing::TarGzip)),
             kind if TAR.contains(&kind) => Ok(Next::Layer(last, Packing::Tar)),
@@ -158,10 +162,16 @@ mod tests {
     #[test]
     fn the_module_is_found_in_every_layout() {
         let found = |at: &str, packing| Ok((at.to_owned(), Some(packing)));
-        assert_eq!(next(layers(&[TAR_GZIP[0], TAR_GZIP[0]])), found("1", Packing::TarGzip));
+        assert_eq!(
+            next(layers(&[TAR_GZIP[0], TAR_GZIP[0]])),
+            found("1", Packing::TarGzip)
+        );
         assert_eq!(next(layers(&[TAR_GZIP[1]])), found("0", Packing::TarGzip));
         assert_eq!(next(layers(&[TAR[1]])), found("0", Packing::Tar));
-        assert_eq!(next(layers(&["application/json", ISTIO_LAYER, TAR_GZIP[1]])), found("1", Packing::Bare));
+        assert_eq!(
+            next(layers(&["application/json", ISTIO_LAYER, TAR_GZIP[1]])),
+            found("1", Packing::Bare)
+        );
         assert_eq!(next(layers(&[CNCF_LAYER])), found("0", Packing::Bare));
         assert!(next(layers(&[])).is_err());
         assert!(next(layers(&["application/vnd.oci.image.layer.v1.tar+zstd"])).is_err());
@@ -169,16 +179,17 @@ mod tests {
 
     #[test]
     fn of_several_platforms_wasm_is_meant() {
-        let image = |digest: &str, os: &str, architecture: &str| {
-            serde_json::json!({"digest": digest, "platform": {"os": os, "architecture": architecture}})
-        };
+        let image = |digest: &str, os: &str, architecture: &str| serde_json::json!({"digest": digest, "platform": {"os": os, "architecture": architecture}});
         let of = |images: &[serde_json::Value]| next(serde_json::json!({"manifests": images}));
         let (arm, amd, wasm) = (
             image("arm", "linux", "arm64"),
             image("amd", "linux", "amd64"),
             image("wasm", "wasip1", "wasm"),
         );
-        assert_eq!(of(&[arm.clone(), amd.clone(), wasm]), Ok(("wasm".to_owned(), None)));
+        assert_eq!(
+            of(&[arm.clone(), amd.clone(), wasm]),
+            Ok(("wasm".to_owned(), None))
+        );
         assert_eq!(of(&[arm.clone(), amd]), Ok(("amd".to_owned(), None)));
         assert_eq!(of(std::slice::from_ref(&arm)), Ok(("arm".to_owned(), None)));
         assert!(of(&[arm, image("s390x", "linux", "s390x")]).is_err());

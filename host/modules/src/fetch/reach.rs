@@ -131,7 +131,16 @@ mod tests {
 
     #[test]
     fn servers_are_reached_wherever_they_are() {
-        for address in ["10.0.0.7", "172.20.1.1", "192.168.1.1", "203.0.113.7", "100.64.0.1", "fd12::7", "2001:db8::1", "64:ff9b::203.0.113.7"] {
+        for address in [
+            "10.0.0.7",
+            "172.20.1.1",
+            "192.168.1.1",
+            "203.0.113.7",
+            "100.64.0.1",
+            "fd12::7",
+            "2001:db8::1",
+            "64:ff9b::203.0.113.7",
+        ] {
             assert!(!refused(Reach { loopback: false }, address), "{address}");
         }
     }

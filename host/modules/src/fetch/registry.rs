@@ -60,7 +60,10 @@ impl<'a> Pulling<'a> {
     pub(super) async fn run(mut self, pinned: Option<&str>) -> Result<Pulled, FetchError> {
         let known = pinned.or(self.image.digest()).map(str::to_owned);
         let (mut manifest, digest) = match known {
-            Some(digest) => (self.manifest(&digest, Some(&digest)).await?.0, Arc::from(digest)),
+            Some(digest) => (
+                self.manifest(&digest, Some(&digest)).await?.0,
+                Arc::from(digest),
+            ),
             None => {
                 let tag = self.image.tag().unwrap_or("latest").to_owned();
                 self.manifest(&tag, None).await?
@@ -73,7 +76,8 @@ impl<'a> Pulling<'a> {
             if !is_digest(&one.digest) {
                 return Err(FetchError::Image {
                     place,
-                    what: "its manifest refers to content by something else than a sha256 digest".to_owned(),
+                    what: "its manifest refers to content by something else than a sha256 digest"
+                        .to_owned(),
                 });
             }
             match next {
@@ -105,7 +109,9 @@ impl<'a> Pulling<'a> {
     ) -> Result<(Manifest, Arc<str>), FetchError> {
         let path = format!("manifests/{reference}");
         let what = format!("the manifest of {}", self.image);
-        let body = self.get(&path, manifest::ACCEPT, MOST_MANIFEST, &what).await?;
+        let body = self
+            .get(&path, manifest::ACCEPT, MOST_MANIFEST, &what)
+            .await?;
         // Of the bytes that came: what a header says of them is only what the registry says.
         let found = digest(&body.bytes);
         self.check(expected, &found, &path)?;
@@ -194,7 +200,9 @@ impl<'a> Pulling<'a> {
             Challenge::Bearer { realm, service } => (realm, service),
         };
         let url = token::address(&realm, service.as_deref(), self.image.repository());
-        let url: Uri = url.parse().map_err(|_| odd("its token service is no address"))?;
+        let url: Uri = url
+            .parse()
+            .map_err(|_| odd("its token service is no address"))?;
         // The password goes there.
         if url.scheme_str() != Some("https") && self.scheme == "https" {
             return Err(odd("its token service is not https"));
@@ -205,15 +213,25 @@ impl<'a> Pulling<'a> {
             authorization: basic,
             tls: &self.tls,
         };
-        let body = self.client.get(ask).await?.body(MOST_TOKEN, "a token").await?;
-        let token = token::bearer(&body.bytes).ok_or_else(|| odd("its token service sent no token"))?;
+        let body = self
+            .client
+            .get(ask)
+            .await?
+            .body(MOST_TOKEN, "a token")
+            .await?;
+        let token =
+            token::bearer(&body.bytes).ok_or_else(|| odd("its token service sent no token"))?;
         self.authorization = Some(token);
         Ok(())
     }
 
     fn url(&self, path: &str) -> Result<Uri, FetchError> {
         let endpoint = self.image.endpoint();
-        let url = format!("{}://{endpoint}/v2/{}/{path}", self.scheme, self.image.repository());
+        let url = format!(
+            "{}://{endpoint}/v2/{}/{path}",
+            self.scheme,
+            self.image.repository()
+        );
         url.parse().map_err(|_| FetchError::Address(url))
     }
 }

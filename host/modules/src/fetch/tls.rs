@@ -25,7 +25,9 @@ pub(super) fn config(pull: &Pull) -> Result<Arc<ClientConfig>, String> {
             .with_custom_certificate_verifier(Arc::new(Anybody(algorithms)))
             .with_no_client_auth()
     } else {
-        builder.with_root_certificates(roots(pull)?).with_no_client_auth()
+        builder
+            .with_root_certificates(roots(pull)?)
+            .with_no_client_auth()
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
@@ -39,9 +41,9 @@ fn roots(pull: &Pull) -> Result<RootCertStore, String> {
         return Ok(roots);
     };
     for certificate in CertificateDer::pem_slice_iter(&authorities.pem) {
-        let added = certificate.map_err(|error| error.to_string()).and_then(|certificate| {
-            roots.add(certificate).map_err(|error| error.to_string())
-        });
+        let added = certificate
+            .map_err(|error| error.to_string())
+            .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
         added.map_err(|error| format!("spec.pull.caRef: {}: {error}", authorities.name))?;
     }
     Ok(roots)

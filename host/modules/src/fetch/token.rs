@@ -32,7 +32,9 @@ impl Challenge {
         let read: Vec<Self> = all
             .filter_map(|value| Self::read(value.to_str().ok()?))
             .collect();
-        let bearer = read.iter().position(|one| matches!(one, Self::Bearer { .. }));
+        let bearer = read
+            .iter()
+            .position(|one| matches!(one, Self::Bearer { .. }));
         read.into_iter().nth(bearer.unwrap_or(0))
     }
 
@@ -158,11 +160,19 @@ mod tests {
             })
         };
         assert_eq!(
-            of(&[r#"Bearer realm="https://a.test/token",service="r.test",scope="repository:x:pull,push""#]),
+            of(&[
+                r#"Bearer realm="https://a.test/token",service="r.test",scope="repository:x:pull,push""#
+            ]),
             bearer("https://a.test/token", Some("r.test"))
         );
-        assert_eq!(of(&[r#"bearer realm="a\"b" , error=x"#]), bearer("a\"b", None));
-        assert_eq!(of(&["Basic realm=\"x\"", "Bearer realm=\"y\""]), bearer("y", None));
+        assert_eq!(
+            of(&[r#"bearer realm="a\"b" , error=x"#]),
+            bearer("a\"b", None)
+        );
+        assert_eq!(
+            of(&["Basic realm=\"x\"", "Bearer realm=\"y\""]),
+            bearer("y", None)
+        );
         assert_eq!(of(&["Basic"]), Some(Challenge::Basic));
         for odd in ["Negotiate", "Bearer", "Bearer realm=\"x", ""] {
             assert_eq!(of(&[odd]), None, "{odd:?}");
@@ -179,9 +189,14 @@ mod tests {
 
     #[test]
     fn tokens_come_under_two_names() {
-        let shown = |json: &str| bearer(json.as_bytes()).map(|value| value.to_str().expect("text").to_owned());
+        let shown = |json: &str| {
+            bearer(json.as_bytes()).map(|value| value.to_str().expect("text").to_owned())
+        };
         assert_eq!(shown(r#"{"token": "a"}"#).as_deref(), Some("Bearer a"));
-        assert_eq!(shown(r#"{"access_token": "b", "expires_in": 5}"#).as_deref(), Some("Bearer b"));
+        assert_eq!(
+            shown(r#"{"access_token": "b", "expires_in": 5}"#).as_deref(),
+            Some("Bearer b")
+        );
         for odd in [r#"{}"#, r#"{"token": "a\nb"}"#, "token"] {
             assert_eq!(shown(odd), None, "{odd}");
         }

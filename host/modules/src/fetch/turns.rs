@@ -83,7 +83,10 @@ mod tests {
         assert!(has_turn(&turns, "a").await.is_none());
         let other = has_turn(&turns, "b").await;
         assert!(other.is_some());
-        assert!(has_turn(&turns, "c").await.is_none(), "three at once over all");
+        assert!(
+            has_turn(&turns, "c").await.is_none(),
+            "three at once over all"
+        );
         drop(first);
         assert!(has_turn(&turns, "a").await.is_some());
     }

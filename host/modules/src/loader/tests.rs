@@ -7,6 +7,9 @@ use tidegate_model::{
 
 use super::*;
 
+mod faults;
+mod remote;
+
 /// A filter that accepts every configuration but `no`.
 const GUEST: &str = r#"(module
   (import "env" "proxy_get_buffer_bytes" (func $get (param i32 i32 i32 i32 i32) (result i32)))
@@ -121,11 +124,10 @@ async fn what_is_wrong_is_said_by_cause() {
     );
 
     let (_, verdict) = load_one(&spec("unknown", ModuleSource::Builtin("corse".into()), "")).await;
-    assert!(
-        failure(verdict)
-            .1
-            .contains("there are basic-auth, cors, rate-limit, rewrite")
-    );
+    let (_, message, _) = failure(verdict);
+    let known = tidegate_filters::all().iter().map(|bundled| bundled.name);
+    let known: Vec<_> = known.collect();
+    assert!(message.ends_with(&known.join(", ")), "{message}");
 
     let pinned = FilterSpec {
         sha256: Some("00".into()),
@@ -134,7 +136,7 @@ async fn what_is_wrong_is_said_by_cause() {
     let (_, verdict) = load_one(&Arc::new(pinned)).await;
     let (_, message, _) = failure(verdict);
     assert!(
-        message.starts_with("spec.sha256 is 00, but the module is sha256:"),
+        message.starts_with("spec.sha256 is sha256:00, but the module is sha256:"),
         "{message}"
     );
 

@@ -1,9 +1,9 @@
 //! Calls of filters, and what they say: on the worker where the VM is there, else waited for.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::header;
-use std::sync::Arc;
 use tidegate_model::{FailureCause, FailurePolicy};
 use tidegate_wasm::{Action, Callback, Direction, Failure, LocalReply};
 

@@ -1,7 +1,6 @@
 //! The response's way back past the filters.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};

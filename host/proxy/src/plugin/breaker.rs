@@ -74,7 +74,7 @@ fn within(moments: &mut VecDeque<Instant>, now: Instant, window: Duration, most:
     while moments.len() > most
         || moments
             .front()
-            .is_some_and(|first| now.saturating_duration_since(*first) > window)
+            .is_some_and(|first| now.saturating_duration_since(*first) >= window)
     {
         moments.pop_front();
     }

@@ -6,7 +6,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,7 +36,8 @@ pub(crate) struct VmCell {
     vm: RefCell<Option<Box<Vm>>>,
     /// Where its calls run, if that is not the worker.
     aside: Option<Aside>,
-    pub(super) slots: RefCell<HashMap<ContextId, Rc<Slot>>>,
+    /// Ordered by age, which costs less than a hash for the few dozens that there are.
+    pub(super) slots: RefCell<BTreeMap<ContextId, Rc<Slot>>>,
     pub(super) roots: RefCell<HashMap<RootId, Root>>,
     dead: Cell<Option<FailureCause>>,
     pub(crate) grpc: grpc::Calls,
@@ -291,7 +292,7 @@ impl VmCell {
         for (_, tick) in self.roots.borrow_mut().drain().map(|(_, root)| root) {
             tick.inspect(AbortHandle::abort);
         }
-        for (_, slot) in self.slots.borrow_mut().drain() {
+        for slot in self.slots.take().into_values() {
             slot.push(Event::Dead(cause));
         }
         self.grpc.clear();
@@ -341,7 +342,12 @@ fn through<T>(
 impl After {
     fn of(vm: &mut Vm, before: Duration) -> Self {
         Self {
-            effects: vm.effects().collect(),
+            // Most calls ask for nothing.
+            effects: if vm.has_effects() {
+                vm.effects().collect()
+            } else {
+                Vec::new()
+            },
             dead: vm.is_dead(),
             cpu: vm.cpu().saturating_sub(before),
         }

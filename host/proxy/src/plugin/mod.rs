@@ -52,7 +52,7 @@ pub struct Plugin {
 }
 
 /// Calls that may take longer than this do not run on workers.
-const LONG_CALL: Duration = Duration::from_millis(1);
+const LONG_CALL: Duration = Duration::from_millis(20);
 
 /// Counters of a filter over all workers.
 #[derive(Debug, Default)]

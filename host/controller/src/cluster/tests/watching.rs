@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::fake::{Fake, pass, until};
 use super::{GATEWAY, GROUP, ROUTE, apply, gateway, route, settings, shop};
-use crate::api::Key;
+use crate::api::{Key, Kind};
 use crate::cluster::{Cluster, StateFile};
 
 fn cart() -> Key {
@@ -352,4 +352,48 @@ async fn a_restricted_process_does_without_classes_it_may_not_read() {
         "nothing is read outside"
     );
     assert!(fake.asked("GET /apis/gateway.networking.k8s.io/v1/namespaces/shop/gateways?") > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_published_service_says_where_gateways_are() {
+    let fake = shop();
+    let path = "/api/v1/namespaces/system/services/tidegate";
+    let service = |ip: &str| {
+        json!({"metadata": {"name": "tidegate", "namespace": "system"}, "spec": {"type": "LoadBalancer"},
+            "status": {"loadBalancer": {"ingress": [{"ip": ip}]}}})
+    };
+    for _ in 0..3 {
+        fake.fail(Method::GET, "/api/v1/namespaces/system/services", 500);
+    }
+    fake.put(path, service("203.0.113.7"));
+    let mut settings = settings("one");
+    settings.address_pool = None;
+    settings.publish_service = Some(Key::new("system", "tidegate"));
+    let mut cluster = Cluster::start(fake.client(), settings);
+    until("everything else is known", || {
+        !cluster.resources().http_routes.is_empty()
+    })
+    .await;
+    assert!(!cluster.is_synced(), "a status without it would be wrong");
+    until("synchronised", || cluster.is_synced()).await;
+    let addresses = |cluster: &mut Cluster| {
+        let statuses = &apply(cluster).1.statuses;
+        let gateway = statuses.get(Kind::Gateway, "shop", "web").unwrap();
+        gateway
+            .addresses
+            .first()
+            .map(|address| address.value.clone())
+    };
+    assert_eq!(addresses(&mut cluster).as_deref(), Some("203.0.113.7"));
+    assert!(cluster.may_be_ready());
+    while tokio::time::timeout(Duration::from_secs(1), cluster.changed())
+        .await
+        .is_ok()
+    {}
+    fake.put(path, service("203.0.113.8"));
+    cluster.changed().await;
+    until("the new address", || {
+        addresses(&mut cluster).as_deref() == Some("203.0.113.8")
+    })
+    .await;
 }

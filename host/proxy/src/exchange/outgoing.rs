@@ -1,0 +1,132 @@
+//! The request as it goes out: its head past the filters, its framing, and its copies for mirrors.
+
+use http::{HeaderValue, Method, header};
+use http_body::Body as _;
+use tidegate_model::RequestHead;
+use tidegate_wasm::{Direction, PseudoSet, StreamIo};
+
+use super::Exchange;
+use crate::body::{Body, Tee};
+use crate::error::Error;
+use crate::filtered::Filtered;
+use crate::request::Held;
+use crate::{check, forward};
+
+impl Exchange {
+    /// The head as it goes out: what filters left must be a request, and framing is ours.
+    pub(super) fn sendable(&self, held: Held) -> Result<RequestHead, Error> {
+        let mut head = match held {
+            Held::Plain(head) => head,
+            Held::Chain => {
+                let mut chain = self.stream.chain.borrow_mut();
+                let lacks = |io: &mut StreamIo, which| io.missing.intersects(which);
+                let mut lacks = |which| chain.with_io(|io| lacks(io, which)).unwrap_or(false);
+                // As in Envoy; a scheme is not sent, so that it may be missing.
+                if lacks(PseudoSet::PATH) {
+                    return Err(Error::NoRoute);
+                }
+                if lacks(PseudoSet::METHOD) || lacks(PseudoSet::AUTHORITY) {
+                    return Err(Error::Unsendable("it lacks a pseudo-header"));
+                }
+                chain
+                    .with_io(StreamIo::send_request)
+                    .ok_or(Error::Unsendable("its head is gone"))?
+            }
+        };
+        if self.stream.chain.borrow().has_modules() {
+            check::remove_hop_by_hop(&mut head.headers);
+        }
+        {
+            // What has changed since it was checked is checked again.
+            let record = self.stream.record.borrow();
+            let unchanged = head.authority == record.authority
+                && head.path == record.path
+                && head.method == record.method;
+            if !unchanged {
+                check::changed_head(&head).map_err(Error::Unsendable)?;
+            }
+        }
+        // The body is read and sent at once, so there is nothing left to wait for (RFC 9110 section 10.1.1).
+        head.headers.remove(header::EXPECT);
+        Ok(head)
+    }
+
+    /// Puts the body filters in front of the body, and makes length and body agree.
+    pub(super) fn outgoing(&mut self, mut head: RequestHead, body: Body) -> (RequestHead, Body) {
+        let exact = body.size_hint().exact();
+        let declared = declared_length(&head.headers);
+        let unframed = self.upgrade.is_some();
+        let prefix = self.prefix.take();
+        let waited = prefix.is_some();
+        let filtered = Filtered::new(&self.stream, Direction::Request, body, declared, prefix);
+        let (body, filtered) = match filtered {
+            Ok(filtered) => (Body::Filtered(Box::new(filtered)), true),
+            Err(body) => (body, waited),
+        };
+        if !filtered && !unframed {
+            // Whatever a filter wrote there, the body is as long as it is.
+            match exact {
+                Some(0)
+                    if means_nothing_by_a_body(&head.method)
+                        && !head.headers.contains_key(header::CONTENT_LENGTH) => {}
+                Some(length) => drop(
+                    head.headers
+                        .insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
+                ),
+                None => drop(head.headers.remove(header::CONTENT_LENGTH)),
+            }
+        }
+        (head, body)
+    }
+
+    /// Starts the mirrors; they get what the upstream gets.
+    pub(super) fn mirror(&mut self, head: &RequestHead, body: Body) -> Body {
+        let mirrors = std::mem::take(&mut self.mirrors);
+        if mirrors.is_empty() {
+            return body;
+        }
+        let (body, copies) = Tee::split(body, mirrors.len());
+        for (mirror, copy) in mirrors.into_iter().zip(copies) {
+            let (head, stream) = (head.clone(), self.stream.clone());
+            let worker = stream.connection.worker.clone();
+            let cluster = stream.state.cluster(&worker, &mirror.backend);
+            drop(stream);
+            tokio::task::spawn_local(async move {
+                let sent = forward::once(&worker, &cluster, head, copy).await;
+                match sent {
+                    Ok((response, mut pooled)) => {
+                        // Its answer is read to the end, so that the connection can be used again.
+                        let read = http_body_util::BodyExt::collect(response.into_body()).await;
+                        if read.is_ok() {
+                            pooled.give_back();
+                        }
+                    }
+                    Err(error) => tracing::debug!(%error, "mirror"),
+                }
+            });
+        }
+        body
+    }
+}
+
+/// Whether a request of this method without a body says nothing about its length (RFC 9110 section 8.6); Envoy's list.
+fn means_nothing_by_a_body(method: &Method) -> bool {
+    [
+        Method::GET,
+        Method::HEAD,
+        Method::DELETE,
+        Method::CONNECT,
+        Method::TRACE,
+    ]
+    .contains(method)
+}
+
+/// `Content-Length`, if it is one.
+pub(super) fn declared_length(headers: &http::HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
