@@ -5,7 +5,7 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tidegate_model::{FilterId, FilterSpec, ModuleSource};
@@ -22,8 +22,11 @@ pub(crate) struct Remote {
     /// Whether the network may be used.
     network: bool,
     /// By tenant and digest: so that an edited configuration needs no server. One tenant's credentials fetch nothing for another.
-    held: Mutex<HashMap<(Arc<str>, Arc<str>), Bytes>>,
+    held: Mutex<Held>,
 }
+
+/// Modules by tenant and digest.
+type Held = HashMap<(Arc<str>, Arc<str>), Bytes>;
 
 /// What a source has come to, for as long as its Filter names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,7 +214,7 @@ impl Remote {
         tokio::task::spawn_blocking(move || work(&disk)).await.ok()
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<(Arc<str>, Arc<str>), Bytes>> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

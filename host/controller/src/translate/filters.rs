@@ -270,13 +270,10 @@ fn read(context: &mut Context<'_>, object: &api::Filter) -> Reading {
         uses: clusters.uses,
         accepted,
         resolved: Problem::joined(&unresolved).map_or(Ok(()), Err),
-        warnings: warnings(object, pull_warnings),
+        warnings: pull_warnings,
     }
 }
 
 /// Reason of condition `ResolvedRefs` for Secrets and ConfigMaps that are missing or lack a key.
 const REFERENCE: &str = "InvalidReference";
 
-fn warnings(object: &api::Filter, mut warnings: Vec<String>) -> Vec<String> {
-    warnings
-}

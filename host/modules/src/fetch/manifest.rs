@@ -141,7 +141,7 @@ impl Manifest {
 mod tests {
     use super::*;
 
-    fn next(json: serde_json::Value) -> Result<(String, Option<Packing>), String> {
+    fn next(json: &serde_json::Value) -> Result<(String, Option<Packing>), String> {
         let manifest = Manifest::read(json.to_string().as_bytes(), "r.test/a").expect("a manifest");
         match manifest.next("r.test/a") {
             Ok(Next::Manifest(one)) => Ok((one.digest.clone(), None)),
@@ -163,24 +163,24 @@ mod tests {
     fn the_module_is_found_in_every_layout() {
         let found = |at: &str, packing| Ok((at.to_owned(), Some(packing)));
         assert_eq!(
-            next(layers(&[TAR_GZIP[0], TAR_GZIP[0]])),
+            next(&layers(&[TAR_GZIP[0], TAR_GZIP[0]])),
             found("1", Packing::TarGzip)
         );
-        assert_eq!(next(layers(&[TAR_GZIP[1]])), found("0", Packing::TarGzip));
-        assert_eq!(next(layers(&[TAR[1]])), found("0", Packing::Tar));
+        assert_eq!(next(&layers(&[TAR_GZIP[1]])), found("0", Packing::TarGzip));
+        assert_eq!(next(&layers(&[TAR[1]])), found("0", Packing::Tar));
         assert_eq!(
-            next(layers(&["application/json", ISTIO_LAYER, TAR_GZIP[1]])),
+            next(&layers(&["application/json", ISTIO_LAYER, TAR_GZIP[1]])),
             found("1", Packing::Bare)
         );
-        assert_eq!(next(layers(&[CNCF_LAYER])), found("0", Packing::Bare));
-        assert!(next(layers(&[])).is_err());
-        assert!(next(layers(&["application/vnd.oci.image.layer.v1.tar+zstd"])).is_err());
+        assert_eq!(next(&layers(&[CNCF_LAYER])), found("0", Packing::Bare));
+        assert!(next(&layers(&[])).is_err());
+        assert!(next(&layers(&["application/vnd.oci.image.layer.v1.tar+zstd"])).is_err());
     }
 
     #[test]
     fn of_several_platforms_wasm_is_meant() {
         let image = |digest: &str, os: &str, architecture: &str| serde_json::json!({"digest": digest, "platform": {"os": os, "architecture": architecture}});
-        let of = |images: &[serde_json::Value]| next(serde_json::json!({"manifests": images}));
+        let of = |images: &[serde_json::Value]| next(&serde_json::json!({"manifests": images}));
         let (arm, amd, wasm) = (
             image("arm", "linux", "arm64"),
             image("amd", "linux", "amd64"),

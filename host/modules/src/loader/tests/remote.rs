@@ -402,7 +402,7 @@ async fn what_one_tenant_has_fetched_another_has_not() {
     let mut other = FilterSpec::clone(&url("filter", server.url("/other"), &digest(&wasm())));
     other.id.namespace = "other".into();
     let mut changes = loader.changes();
-    loader.want(&[one.clone()]);
+    loader.want(std::slice::from_ref(&one));
     settle(&loader, &mut changes).await;
     loader.want(&[one, Arc::new(other)]);
     settle(&loader, &mut changes).await;
