@@ -193,6 +193,15 @@ fn problems(translation: &Translation) -> Vec<Problem> {
             }
         };
         of(&object["conditions"], "");
+        for condition in object["conditions"].as_array().into_iter().flatten() {
+            // Nothing is wrong, but nothing is known either.
+            if condition["reason"] == "NotFetched" {
+                problems.push(Problem {
+                    refused: false,
+                    text: format!("{name}: {}", text(&condition["message"])),
+                });
+            }
+        }
         for parent in object["parents"].as_array().into_iter().flatten() {
             of(
                 &parent["conditions"],

@@ -25,11 +25,7 @@ pub(crate) struct Question {
 
 /// `tidegate explain`
 pub(crate) fn run(arguments: &Explain) -> anyhow::Result<u8> {
-    let checked = check::translate(
-        &arguments.manifests,
-        &arguments.binding,
-        check::Load::Used,
-    )?;
+    let checked = check::translate(&arguments.manifests, &arguments.binding, check::Load::Used)?;
     let mut headers = HeaderMap::new();
     for header in &arguments.headers {
         headers.append(header.0.clone(), header.1.clone());

@@ -22,22 +22,22 @@ pub(crate) struct Kubernetes {
     )]
     pub(crate) kubernetes: bool,
     /// Reads this namespace alone. Repeatable.
-    #[arg(long, value_name = "NS", requires = "kubernetes")]
+    #[arg(long, value_name = "NS", conflicts_with = "manifests")]
     pub(crate) namespace: Vec<String>,
     /// Label selector that GatewayClasses and IngressClasses must meet to be seen.
-    #[arg(long, value_name = "SELECTOR", requires = "kubernetes")]
+    #[arg(long, value_name = "SELECTOR", conflicts_with = "manifests")]
     pub(crate) class_selector: Option<String>,
     /// Service whose load balancer's addresses Gateways and Ingresses are reached at.
-    #[arg(long, value_name = "NS/NAME", requires = "kubernetes")]
+    #[arg(long, value_name = "NS/NAME", conflicts_with = "manifests")]
     pub(crate) publish_service: Option<ServiceName>,
     /// Address or name that Gateways and Ingresses are reached at. Repeatable.
-    #[arg(long, value_name = "IP|HOST", requires = "kubernetes")]
+    #[arg(long, value_name = "IP|HOST", conflicts_with = "manifests")]
     pub(crate) publish_address: Vec<String>,
     /// Gives each Gateway an address of its own out of this range and binds its listeners there.
-    #[arg(long, value_name = "CIDR", requires = "kubernetes")]
+    #[arg(long, value_name = "CIDR", conflicts_with = "manifests")]
     pub(crate) address_pool: Option<IpNet>,
     /// Lets Services of type ExternalName be backends.
-    #[arg(long, requires = "kubernetes")]
+    #[arg(long, conflicts_with = "manifests")]
     pub(crate) allow_external_name: bool,
     /// Folder for what outlives the process: fetched modules and compiled code, and of a cluster the last good state, for a
     /// restart without the API server. It holds private keys (mode 0600).

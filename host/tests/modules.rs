@@ -41,8 +41,11 @@ struct Registry {
 impl Registry {
     fn put(&self, module: &[u8]) {
         let digest = sha256(module);
-        let layer = json!({"mediaType": "application/wasm", "digest": digest, "size": module.len()});
-        let manifest = json!({"schemaVersion": 2, "layers": [layer]}).to_string().into_bytes();
+        let layer =
+            json!({"mediaType": "application/wasm", "digest": digest, "size": module.len()});
+        let manifest = json!({"schemaVersion": 2, "layers": [layer]})
+            .to_string()
+            .into_bytes();
         *self.content.lock().expect("no panic") = vec![
             ("manifests/1".to_owned(), manifest),
             (format!("blobs/{digest}"), module.to_vec()),
@@ -56,7 +59,9 @@ impl Registry {
                 return Reply::status(503);
             }
             let content = registry.content.lock().expect("no panic");
-            let found = content.iter().find(|(path, _)| seen.target().ends_with(path.as_str()));
+            let found = content
+                .iter()
+                .find(|(path, _)| seen.target().ends_with(path.as_str()));
             found.map_or(Reply::status(404), |(_, bytes)| Reply::text(bytes.clone()))
         })
         .await
@@ -102,14 +107,24 @@ async fn a_module_is_pulled_once_and_stays_whatever_becomes_of_its_registry() {
     assert_eq!(last(&up).header("x-module"), "first");
     let status = gateway.status();
     let pinned = filter(&status)["image"].as_str().expect("a pin").to_owned();
-    assert!(pinned.starts_with(&format!("{}/team/hello@sha256:", registry.address())), "{pinned}");
-    assert!(loaded(&status).starts_with("True Ready"), "{}", loaded(&status));
+    assert!(
+        pinned.starts_with(&format!("{}/team/hello@sha256:", registry.address())),
+        "{pinned}"
+    );
+    assert!(
+        loaded(&status).starts_with("True Ready"),
+        "{}",
+        loaded(&status)
+    );
 
     // The tag moves and the registry goes away; the filter is edited.
     images.put(&module("second"));
     images.gone.store(true, Ordering::Relaxed);
     gateway
-        .write("test.yaml", &manifest(up.address(), registry.address(), ", config: edited"))
+        .write(
+            "test.yaml",
+            &manifest(up.address(), registry.address(), ", config: edited"),
+        )
         .await;
     assert_eq!(gateway.get("a", "/").await.status, 200);
     assert_eq!(last(&up).header("x-module"), "first");
@@ -130,12 +145,18 @@ async fn a_module_of_another_digest_never_runs() {
     assert_eq!(gateway.get("a", "/").await.status, 503);
     assert_eq!(up.seen().len(), 0);
     let said = loaded(&gateway.status());
-    assert!(said.starts_with("False Failed") && said.contains("it is not run"), "{said}");
+    assert!(
+        said.starts_with("False Failed") && said.contains("it is not run"),
+        "{said}"
+    );
 
     // The right one is fetched, since nothing of the wrong one was kept.
     images.put(&module("right"));
     gateway
-        .write("test.yaml", &text.replace("insecure: true}", "insecure: true}, rootId: again"))
+        .write(
+            "test.yaml",
+            &text.replace("insecure: true}", "insecure: true}, rootId: again"),
+        )
         .await;
     assert_eq!(gateway.get("a", "/").await.status, 200);
     assert_eq!(last(&up).header("x-module"), "right");

@@ -68,7 +68,7 @@ fn spec(folder: &Path, at: usize) -> Arc<FilterSpec> {
         name: "number".into(),
         data: at.to_string().into_bytes().into(),
     };
-    section.id().encode(&mut module);
+    module.push(section.id());
     section.encode(&mut module);
     let path = folder.join(format!("{at}.wasm"));
     std::fs::write(&path, module).expect("written");

@@ -276,4 +276,3 @@ fn read(context: &mut Context<'_>, object: &api::Filter) -> Reading {
 
 /// Reason of condition `ResolvedRefs` for Secrets and ConfigMaps that are missing or lack a key.
 const REFERENCE: &str = "InvalidReference";
-
