@@ -193,15 +193,6 @@ fn problems(translation: &Translation) -> Vec<Problem> {
             }
         };
         of(&object["conditions"], "");
-        for condition in object["conditions"].as_array().into_iter().flatten() {
-            // Nothing is wrong, but nothing is known either.
-            if condition["reason"] == "NotFetched" {
-                problems.push(Problem {
-                    refused: false,
-                    text: format!("{name}: {}", text(&condition["message"])),
-                });
-            }
-        }
         for parent in object["parents"].as_array().into_iter().flatten() {
             of(
                 &parent["conditions"],
@@ -213,6 +204,15 @@ fn problems(translation: &Translation) -> Vec<Problem> {
                 &listener["conditions"],
                 &format!(" (listener {})", text(&listener["name"])),
             );
+        }
+        for condition in object["conditions"].as_array().into_iter().flatten() {
+            // Nothing is wrong, but nothing is known either.
+            if condition["reason"] == "NotFetched" {
+                problems.push(Problem {
+                    refused: false,
+                    text: format!("{name}: {}", text(&condition["message"])),
+                });
+            }
         }
         for warning in object["warnings"].as_array().into_iter().flatten() {
             problems.push(Problem {

@@ -1,6 +1,11 @@
 //! The gateway of a real cluster: etcd, kube-apiserver and controller manager, started by `host/tests/cluster/up`. They are
 //! built once, from their Go modules; so these tests run on demand: `cargo test --test cluster -- --ignored`.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what the test cluster does not do ends the test, and the line tells what it was"
+)]
+
 #[path = "cluster/api.rs"]
 mod api;
 

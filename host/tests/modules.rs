@@ -31,10 +31,13 @@ fn last(upstream: &Upstream) -> Seen {
     upstream.seen().pop().expect("a request")
 }
 
+/// What is served under which path.
+type Content = Vec<(String, Vec<u8>)>;
+
 /// A registry that has one image under one tag.
 #[derive(Clone, Default)]
 struct Registry {
-    content: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    content: Arc<Mutex<Content>>,
     gone: Arc<AtomicBool>,
 }
 

@@ -73,10 +73,11 @@ impl GrpcUpstream {
                     match acceptor {
                         None => connection(stream, sender).await,
                         // A handshake that fails is seen by the other side.
-                        Some(acceptor) => match acceptor.accept(stream).await {
-                            Ok(stream) => connection(stream, sender).await,
-                            Err(_) => {}
-                        },
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                connection(stream, sender).await;
+                            }
+                        }
                     }
                 });
             }
