@@ -1,4 +1,4 @@
-//! A cluster as the source of truth: what the API server says becomes the same [`Resources`](crate::resources::Resources)
+//! A cluster as the source of truth: what the API server says becomes the same [`Resources`]
 //! that folders become, and what translation says of the objects is written back into their statuses.
 //!
 //! ```text
