@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -35,7 +36,10 @@ impl Cluster {
 
     /// One of its own; `crds` is the channel, or `none`.
     pub(crate) fn start(name: &str, crds: &str) -> Self {
-        let name = format!("test-{name}-{}", std::process::id());
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        // The one before may still be on its way down when the next is wanted.
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test-{name}-{}-{number}", std::process::id());
         let printed = script("up", &["--crds", crds], &name);
         let kubeconfig = printed
             .lines()
