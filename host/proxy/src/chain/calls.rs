@@ -224,8 +224,10 @@ impl Stream {
     /// What the VM has told the stream context of a step: a reply, or that it may go on.
     pub(crate) fn said(&self, at: usize, direction: Direction) -> Result<Option<Next>, Error> {
         let (slot, plugin) = match self.chain.borrow().module(at) {
-            Some(module) => (module.context.slot.clone(), module.plugin.clone()),
-            None => return Ok(None),
+            Some(module) if module.context.slot.is_told() => {
+                (module.context.slot.clone(), module.plugin.clone())
+            }
+            _ => return Ok(None),
         };
         match slot.take(direction) {
             None => Ok(None),

@@ -120,6 +120,10 @@ impl Place {
 }
 
 impl Home {
+    fn is_in(&self, seat: &Seat) -> bool {
+        matches!(self, Self::In(cell, id) if *id == seat.id && Rc::ptr_eq(cell, &seat.cell))
+    }
+
     fn take(&mut self) -> Option<Box<StreamIo>> {
         match std::mem::take(self) {
             Self::None => None,
@@ -182,24 +186,26 @@ impl Chain {
     }
 
     /// The steps whose module takes part in a body of this direction, in the order in which data passes them.
-    pub(crate) fn body_steps(&self, direction: Direction) -> Vec<usize> {
-        if self.replaced && direction == Direction::Response {
-            return Vec::new();
-        }
-        let takes_part = |at: &usize| {
+    pub(crate) fn body_steps(&self, direction: Direction) -> impl Iterator<Item = usize> {
+        let is_request = direction == Direction::Request;
+        let takes_part = move |at: &usize| {
             self.module(*at).is_some_and(|module| {
                 let callbacks = module.plugin.module.callbacks();
-                match direction {
-                    Direction::Request => callbacks.request_body || callbacks.request_trailers,
-                    Direction::Response => callbacks.response_body || callbacks.response_trailers,
+                if is_request {
+                    callbacks.request_body || callbacks.request_trailers
+                } else {
+                    callbacks.response_body || callbacks.response_trailers
                 }
             })
         };
-        let steps = 0..self.steps.len();
-        match direction {
-            Direction::Request => steps.filter(takes_part).collect(),
-            Direction::Response => steps.rev().filter(takes_part).collect(),
-        }
+        // A reply that has replaced a response passes no filters any more.
+        let count = if self.replaced && !is_request {
+            0
+        } else {
+            self.steps.len()
+        };
+        let in_order = move |at| if is_request { at } else { count - 1 - at };
+        (0..count).map(in_order).filter(takes_part)
     }
 
     /// The native response filters of a chain without modules.
@@ -281,9 +287,7 @@ impl Chain {
     /// Puts the exchange's data into the VM of a step, where it stays until another needs it. The VM is on the worker, and so is
     /// the one in which the data is now.
     fn seat(&mut self, at: usize) -> Option<Seat> {
-        let io = self.home.take();
         let Some(Step::Module(module)) = self.steps.get(at) else {
-            self.home = io.map_or(Home::None, Home::Here);
             return None;
         };
         let StreamContext { cell, id, slot, .. } = &module.context;
@@ -294,8 +298,11 @@ impl Chain {
             id: *id,
             plugin: module.plugin.clone(),
         };
-        if let Some(io) = io {
-            self.home = match cell.with(|vm| vm.attach(seat.id, io)) {
+        // One filter's calls mostly follow one another.
+        if !self.home.is_in(&seat)
+            && let Some(io) = self.home.take()
+        {
+            self.home = match seat.cell.with(|vm| vm.attach(seat.id, io)) {
                 Some(()) => Home::In(seat.cell.clone(), seat.id),
                 None => Home::None,
             };
@@ -304,7 +311,7 @@ impl Chain {
     }
 
     /// Whether the exchange's data is in a VM that is away on a side thread.
-    fn is_away(&self) -> bool {
+    pub(crate) fn is_away(&self) -> bool {
         matches!(&self.home, Home::In(cell, _) if cell.is_away())
     }
 

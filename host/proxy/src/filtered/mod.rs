@@ -7,15 +7,15 @@ mod passage;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use tidegate_wasm::Direction;
 
-use passage::{End, Passage, Stage};
+use passage::{Passage, Stage};
 
 use crate::body::{Body, BodyError};
 use crate::error::Error;
@@ -26,8 +26,10 @@ use crate::stream::Stream;
 pub(crate) struct Filtered {
     stream: Rc<Stream>,
     out: Rc<Out>,
-    /// Fills `out`. A future, because a filter's call may take place elsewhere while this waits.
-    passage: Pin<Box<dyn Future<Output = Result<(), Error>>>>,
+    /// While every VM is on the worker and nothing pauses: what comes is through when the poll returns.
+    direct: Option<Passage>,
+    /// From then on: a future, because a filter's call takes place elsewhere, or something waits.
+    waiting: Option<Pin<Box<dyn Future<Output = Result<(), Error>>>>>,
     /// Why it failed before anybody read.
     failed: Option<&'static str>,
 }
@@ -35,12 +37,43 @@ pub(crate) struct Filtered {
 /// What has come through.
 #[derive(Default)]
 struct Out {
-    frames: RefCell<VecDeque<Frame<Bytes>>>,
+    /// What is read next; the rest is behind it.
+    first: Cell<Option<Frame<Bytes>>>,
+    rest: RefCell<VecDeque<Frame<Bytes>>>,
+    waiting: Cell<usize>,
     /// Everything has.
     done: Cell<bool>,
     /// Somebody reads: before, nothing is taken from the source.
     wanted: Cell<bool>,
 }
+
+// === impl Out ===
+
+impl Out {
+    fn put(&self, frame: Frame<Bytes>) {
+        if self.waiting.replace(self.waiting.get() + 1) == 0 {
+            self.first.set(Some(frame));
+        } else {
+            self.rest.borrow_mut().push_back(frame);
+        }
+    }
+
+    fn take(&self) -> Option<Frame<Bytes>> {
+        let frame = self.first.take()?;
+        let left = self.waiting.get() - 1;
+        self.waiting.set(left);
+        if left > 0 {
+            self.first.set(self.rest.borrow_mut().pop_front());
+        }
+        Some(frame)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.get() == 0
+    }
+}
+
+// === impl Filtered ===
 
 impl Filtered {
     /// `source` past the filters of `direction`, behind a `prefix` that one of them has let pass already. The source as it was,
@@ -52,26 +85,21 @@ impl Filtered {
         declared: Option<u64>,
         prefix: Option<Prefix>,
     ) -> Result<Self, Body> {
-        let steps = stream.chain.borrow().body_steps(direction);
         let ended = source.is_end_stream();
-        if steps.is_empty() || (ended && prefix.is_none()) {
+        let stages = if ended && prefix.is_none() {
+            Vec::new()
+        } else {
+            let chain = stream.chain.borrow();
+            chain.body_steps(direction).map(Stage::new).collect()
+        };
+        if stages.is_empty() {
             return Err(match prefix {
                 Some(prefix) => source.after(prefix.data),
                 None => source,
             });
         }
-        let stages = steps
-            .into_iter()
-            .map(|step| Stage {
-                step,
-                paused: false,
-                held: BytesMut::new(),
-                behind: BytesMut::new(),
-                end: End::None,
-            })
-            .collect();
         let out = Rc::<Out>::default();
-        let mut passage = Passage {
+        let passage = Passage {
             stream: stream.clone(),
             direction,
             source,
@@ -81,14 +109,17 @@ impl Filtered {
             resting: None,
             declared,
         };
-        let begins = prefix.is_some();
         let mut filtered = Self {
             stream: stream.clone(),
             out,
-            passage: Box::pin(async move { passage.run(prefix).await }),
+            direct: None,
+            waiting: None,
             failed: None,
         };
-        if begins {
+        if prefix.is_none() {
+            filtered.direct = Some(passage);
+        } else {
+            filtered.waiting = Some(passage.waiting(prefix));
             // What is there already goes through at once, as far as it can. Whoever reads polls again.
             filtered.failed = filtered.advance(&mut Context::from_waker(Waker::noop()));
         }
@@ -104,7 +135,7 @@ impl Filtered {
         if let Some(details) = failed {
             return Poll::Ready(Some(Err(BodyError::Filter(details))));
         }
-        match self.out.frames.borrow_mut().pop_front() {
+        match self.out.take() {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
             None if self.out.done.get() => Poll::Ready(None),
             None => Poll::Pending,
@@ -112,21 +143,43 @@ impl Filtered {
     }
 
     pub(crate) fn is_end(&self) -> bool {
-        self.out.done.get() && self.out.frames.borrow().is_empty() && self.failed.is_none()
+        self.out.done.get() && self.out.is_empty() && self.failed.is_none()
     }
 
     /// Moves on unless something waits to be read; details of the error that ends it, if there is one.
     fn advance(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
-        if self.out.done.get() || !self.out.frames.borrow().is_empty() {
+        if self.out.done.get() || !self.out.is_empty() {
             return None;
         }
-        let Poll::Ready(Err(error)) = self.passage.as_mut().poll(cx) else {
+        let Poll::Ready(Err(error)) = self.proceed(cx) else {
             return None;
         };
         self.out.done.set(true);
-        self.out.frames.borrow_mut().clear();
+        while self.out.take().is_some() {}
         let details = error.details();
         self.stream.fail(error);
         Some(details)
+    }
+
+    /// Until everything has gone through, what came through waits to be read, or nothing comes.
+    fn proceed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while let Some(passage) = &mut self.direct {
+            if !passage.is_direct() {
+                self.waiting = self.direct.take().map(|passage| passage.waiting(None));
+                break;
+            }
+            if self.out.done.get() {
+                return Poll::Ready(Ok(()));
+            }
+            let source = ready!(passage.poll_source(cx));
+            let now = &mut Context::from_waker(Waker::noop());
+            let taken = pin!(passage.take_in(source)).poll(now);
+            debug_assert!(taken.is_ready(), "a VM on its worker answers at once");
+            ready!(taken)?;
+        }
+        match &mut self.waiting {
+            Some(passage) => passage.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
     }
 }

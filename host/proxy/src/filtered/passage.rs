@@ -12,7 +12,7 @@ use tidegate_wasm::{Action, Callback, Direction, StreamIo};
 
 use super::Out;
 use crate::body::Body;
-use crate::chain::{Called, Next};
+use crate::chain::{Called, Module, Next};
 use crate::error::Error;
 use crate::request::Prefix;
 use crate::stream::Stream;
@@ -45,12 +45,12 @@ pub(super) struct Stage {
 }
 
 /// What a passage goes on with.
-enum Source {
+pub(super) enum Source {
     Signal,
     Data(Bytes),
     /// The only piece.
     Whole(Bytes),
-    Trailers(HeaderMap),
+    Trailers(Box<HeaderMap>),
     Ended,
     Failed,
 }
@@ -60,12 +60,32 @@ pub(super) enum End {
     #[default]
     None,
     Plain,
-    Trailers(HeaderMap),
+    Trailers(Box<HeaderMap>),
+}
+
+impl Stage {
+    pub(super) fn new(step: usize) -> Self {
+        Self {
+            step,
+            paused: false,
+            held: BytesMut::new(),
+            behind: BytesMut::new(),
+            end: End::None,
+        }
+    }
 }
 
 impl Passage {
+    /// All of it as one future.
+    pub(super) fn waiting(
+        mut self,
+        prefix: Option<Prefix>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
+        Box::pin(async move { self.run(prefix).await })
+    }
+
     /// Runs until everything has gone through.
-    pub(super) async fn run(&mut self, prefix: Option<Prefix>) -> Result<(), Error> {
+    async fn run(&mut self, prefix: Option<Prefix>) -> Result<(), Error> {
         if let Some(prefix) = prefix {
             self.begin_after(prefix).await?;
         }
@@ -73,34 +93,46 @@ impl Passage {
             if self.resume().await? {
                 continue;
             }
-            let frame = poll_fn(|cx| self.poll_source(cx)).await;
-            match frame {
-                // A stage was told something.
-                Source::Signal => {}
-                Source::Ended => {
-                    self.ended = true;
-                    self.push(0, Bytes::new(), End::Plain).await?;
-                }
-                Source::Failed => return Err(Error::RequestBody),
-                Source::Whole(data) => {
-                    self.ended = true;
-                    self.push(0, data, End::Plain).await?;
-                }
-                Source::Data(data) => {
-                    self.push(0, data, End::None).await?;
-                    // A reader that knows the length takes the last piece and asks no further; filters still hear the end.
-                    if self.source.is_end_stream() {
-                        self.ended = true;
-                        self.push(0, Bytes::new(), End::Plain).await?;
-                    }
-                }
-                Source::Trailers(trailers) => {
-                    self.ended = true;
-                    self.push(0, Bytes::new(), End::Trailers(trailers)).await?;
-                }
-            }
+            let source = poll_fn(|cx| self.poll_source(cx)).await;
+            self.take_in(source).await?;
         }
         Ok(())
+    }
+
+    /// Whether no call waits: every VM is on the worker, and no stage holds anything back.
+    pub(super) fn is_direct(&self) -> bool {
+        let chain = self.stream.chain.borrow();
+        let on_worker = |module: &Module| !module.context.cell.is_aside();
+        !chain.is_away()
+            && self
+                .stages
+                .iter()
+                .all(|stage| !stage.paused && chain.module(stage.step).is_none_or(on_worker))
+    }
+
+    /// Gives what the source had to the stages.
+    pub(super) async fn take_in(&mut self, source: Source) -> Result<(), Error> {
+        match source {
+            // A stage was told something.
+            Source::Signal => Ok(()),
+            Source::Failed => Err(Error::RequestBody),
+            Source::Ended => self.take_last(Bytes::new(), End::Plain).await,
+            Source::Whole(data) => self.take_last(data, End::Plain).await,
+            Source::Trailers(trailers) => self.take_last(Bytes::new(), End::Trailers(trailers)).await,
+            Source::Data(data) => {
+                self.push(0, data, End::None).await?;
+                // A reader that knows the length takes the last piece and asks no further; filters still hear the end.
+                if self.source.is_end_stream() {
+                    self.take_last(Bytes::new(), End::Plain).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn take_last(&mut self, data: Bytes, end: End) -> Result<(), Error> {
+        self.ended = true;
+        self.push(0, data, end).await
     }
 
     /// Begins with data behind the step that has let it pass.
@@ -117,8 +149,8 @@ impl Passage {
     }
 
     /// What comes next, once what came through before was read.
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Source> {
-        if !self.out.wanted.get() || !self.out.frames.borrow().is_empty() {
+    pub(super) fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Source> {
+        if !self.out.wanted.get() || !self.out.is_empty() {
             // The next read polls again.
             return Poll::Pending;
         }
@@ -141,7 +173,9 @@ impl Passage {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) if whole => Source::Whole(data),
                 Ok(data) => Source::Data(data),
-                Err(frame) => Source::Trailers(frame.into_trailers().unwrap_or_default()),
+                Err(frame) => {
+                    Source::Trailers(Box::new(frame.into_trailers().unwrap_or_default()))
+                }
             },
         })
     }
@@ -395,17 +429,14 @@ impl Passage {
                 ))?;
         }
         if !data.is_empty() {
-            self.out.frames.borrow_mut().push_back(Frame::data(data));
+            self.out.put(Frame::data(data));
         }
         match end {
             End::None => {}
             End::Plain => self.out.done.set(true),
             End::Trailers(trailers) => {
                 self.out.done.set(true);
-                self.out
-                    .frames
-                    .borrow_mut()
-                    .push_back(Frame::trailers(trailers));
+                self.out.put(Frame::trailers(*trailers));
             }
         }
         if self.out.done.get() && self.declared.is_some_and(|left| left > 0) {

@@ -48,6 +48,12 @@ impl Slot {
         self.signal.raise();
     }
 
+    /// Whether the VM has said anything.
+    #[inline]
+    pub(crate) fn is_told(&self) -> bool {
+        !self.events.borrow().is_empty()
+    }
+
     /// What the VM has said that concerns a stream in this direction, if anything.
     pub(crate) fn take(&self, direction: Direction) -> Option<Event> {
         let mut events = self.events.borrow_mut();
