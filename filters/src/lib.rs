@@ -17,8 +17,13 @@ pub struct Bundled {
     /// JSON Schema (2020-12) of its configuration; the module carries the same text in its custom section
     /// [`SCHEMA_SECTION`].
     pub schema: &'static str,
+    /// Its black-box cases, as `sdk/cases` reads them.
+    pub cases: &'static str,
     /// The time that one call may take where the host's default does not suit it.
     pub call_timeout: Option<Duration>,
+    /// The field of its configuration that makes it hold heads back until bodies are there: `true`, or the most bytes. It needs
+    /// `headersWaitForBody` then (in Envoy `allow_on_headers_stop_iteration`).
+    pub holds_head: Option<&'static str>,
 }
 
 /// Custom section of a module that holds the JSON Schema of its configuration.
@@ -44,12 +49,22 @@ macro_rules! bundled {
             description: $description,
             module: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".wasm")),
             schema: include_str!(concat!("../", $name, "/schema.json")),
+            cases: include_str!(concat!("../", $name, "/cases.yaml")),
             call_timeout: $call_timeout,
+            holds_head: holds_head($name),
         }
     };
 }
 
-static BUNDLED: [Bundled; 18] = [
+const fn holds_head(name: &str) -> Option<&'static str> {
+    match name.as_bytes() {
+        b"ext-auth" => Some("forwardBody"),
+        b"hmac" => Some("holdHead"),
+        _ => None,
+    }
+}
+
+static BUNDLED: [Bundled; 19] = [
     bundled!(
         "api-key",
         "API keys in a header, a query parameter or a cookie",
@@ -85,7 +100,7 @@ static BUNDLED: [Bundled; 18] = [
     bundled!("error-pages", "Replaces error responses with pages", None),
     bundled!(
         "ext-auth",
-        "Asks an HTTP service whether a request may pass",
+        "Asks a service, over HTTP or gRPC, whether a request may pass",
         None
     ),
     bundled!("fault", "Delays and aborts a percentage of requests", None),
@@ -107,8 +122,13 @@ static BUNDLED: [Bundled; 18] = [
         Some(Duration::from_millis(20))
     ),
     bundled!(
+        "oidc",
+        "Log-in with OpenID Connect, sessions in encrypted cookies",
+        Some(Duration::from_millis(20))
+    ),
+    bundled!(
         "rate-limit",
-        "Local rate limits with counters shared by all workers",
+        "Rate limits of a host, and of all replicas through a rate limit service",
         None
     ),
     bundled!(

@@ -29,6 +29,7 @@ fn parses(name: &str, config: &str) -> Result<(), String> {
         "hmac" => tidegate_filter_hmac,
         "ip-acl" => tidegate_filter_ip_acl,
         "jwt" => tidegate_filter_jwt,
+        "oidc" => tidegate_filter_oidc,
         "rate-limit" => tidegate_filter_rate_limit,
         "redirect" => tidegate_filter_redirect,
         "request-block" => tidegate_filter_request_block,
@@ -146,6 +147,17 @@ fn every_field_of_a_schema_stands_on_the_page() {
 
 #[test]
 fn schema_and_parser_agree() {
+    const KEY: &str = "a-key-of-at-least-thirty-two-characters";
+    let oidc = |extra: Value| {
+        let mut config = json!({
+            "issuer": "https://idp.example", "cluster": "idp", "clientId": "shop", "clientSecret": "x", "cookieKeys": [KEY],
+        });
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        config
+    };
     let limit = |extra: Value| {
         let mut limit = json!({"requests": 1, "per": "second"});
         limit
@@ -161,7 +173,77 @@ fn schema_and_parser_agree() {
             .extend(extra.as_object().unwrap().clone());
         json!({"rules": [rule]})
     };
+    let extended = |mut base: Value, extra: Value| {
+        let fields = extra.as_object().unwrap().clone();
+        base.as_object_mut().unwrap().extend(fields);
+        base
+    };
+    let url = |extra: Value| {
+        extended(
+            json!({"url": "http://auth.test/", "cluster": "auth"}),
+            extra,
+        )
+    };
+    let service = |extra: Value| {
+        let base = json!({"cluster": "rls", "domain": "shop", "descriptors": [["ip"]]});
+        json!({"service": extended(base, extra)})
+    };
     for (name, config, fine) in [
+        ("oidc", oidc(json!({})), true),
+        ("oidc", oidc(json!({"cookieKeys": KEY})), true),
+        (
+            "oidc",
+            oidc(json!({"exempt": ["/", "/*", "/a/*", "/a"]})),
+            true,
+        ),
+        ("oidc", oidc(json!({"exempt": ["/a/*/b"]})), false),
+        ("oidc", oidc(json!({"exempt": ["a"]})), false),
+        ("oidc", oidc(json!({"cookieKeys": []})), false),
+        ("oidc", oidc(json!({"cookieKeys": ["short"]})), false),
+        ("oidc", oidc(json!({"scopes": ["email"]})), false),
+        ("oidc", oidc(json!({"scopes": ["openid email"]})), false),
+        ("oidc", oidc(json!({"algorithms": ["HS256"]})), false),
+        ("oidc", oidc(json!({"parameters": {"state": "x"}})), false),
+        (
+            "oidc",
+            oidc(json!({"parameters": {"prompt": "login"}})),
+            true,
+        ),
+        ("oidc", oidc(json!({"issuer": "idp.example"})), false),
+        (
+            "oidc",
+            oidc(json!({"clientAuth": "private_key_jwt"})),
+            false,
+        ),
+        (
+            "oidc",
+            oidc(json!({"cookie": {"sameSite": "Strict"}})),
+            false,
+        ),
+        (
+            "oidc",
+            oidc(json!({"cookie": {"domain": "a; Secure"}})),
+            false,
+        ),
+        ("oidc", oidc(json!({"callback": "//evil.example/x"})), false),
+        ("oidc", oidc(json!({"callback": "/back"})), true),
+        (
+            "oidc",
+            oidc(json!({"callback": "https://shop.example/back"})),
+            true,
+        ),
+        ("oidc", oidc(json!({"callback": "/back?x"})), false),
+        (
+            "oidc",
+            oidc(json!({"logout": {"returnTo": "//evil.example"}})),
+            false,
+        ),
+        (
+            "oidc",
+            oidc(json!({"logout": {"returnTo": "https://shop.example/"}})),
+            true,
+        ),
+        ("oidc", oidc(json!({"sessionLifetime": "1d"})), false),
         ("cors", json!({}), true),
         (
             "cors",
@@ -208,6 +290,64 @@ fn schema_and_parser_agree() {
             true,
         ),
         ("rate-limit", json!({"limits": []}), false),
+        ("rate-limit", json!({}), false),
+        ("rate-limit", service(json!({})), true),
+        (
+            "rate-limit",
+            service(
+                json!({"descriptors": [[{"key": "a", "value": "b"}, {"claim": "sub", "skipIfAbsent": true}]]}),
+            ),
+            true,
+        ),
+        ("rate-limit", service(json!({"domain": ""})), false),
+        ("rate-limit", service(json!({"descriptors": [[]]})), false),
+        (
+            "rate-limit",
+            service(json!({"descriptors": [[{"key": "a"}]]})),
+            false,
+        ),
+        ("rate-limit", service(json!({"descriptors": ["ip"]})), false),
+        ("rate-limit", service(json!({"hitsAddend": 0})), false),
+        ("rate-limit", service(json!({"onFailure": "retry"})), false),
+        ("rate-limit", service(json!({"failureStatus": 302})), false),
+        ("ext-auth", json!({"cluster": "a"}), false),
+        ("ext-auth", json!({"cluster": "a", "grpc": {}}), true),
+        (
+            "ext-auth",
+            json!({"cluster": "a", "grpc": {"contextExtensions": {"k": "v"}, "bodyAsBytes": true}}),
+            true,
+        ),
+        (
+            "ext-auth",
+            json!({"cluster": "a", "grpc": {"contextExtensions": {"k": 1}}}),
+            false,
+        ),
+        ("ext-auth", json!({"cluster": "a", "grpc": {"x": 1}}), false),
+        ("ext-auth", url(json!({"grpc": {}})), false),
+        (
+            "ext-auth",
+            json!({"cluster": "a", "grpc": {}, "deniedBody": true}),
+            false,
+        ),
+        ("ext-auth", url(json!({})), true),
+        (
+            "ext-auth",
+            url(json!({"responseHeaders": ["*"], "deniedHeaders": ["*"]})),
+            true,
+        ),
+        (
+            "ext-auth",
+            url(json!({"responseHeaders": ["*", "x"]})),
+            false,
+        ),
+        (
+            "ext-auth",
+            url(json!({"allowedStatuses": [200, 204]})),
+            true,
+        ),
+        ("ext-auth", url(json!({"allowedStatuses": [302]})), false),
+        ("ext-auth", url(json!({"forwardBody": 8_388_608})), true),
+        ("ext-auth", url(json!({"forwardBody": 8_388_609})), false),
         ("rate-limit", limit(json!({"requests": 0})), false),
         ("rate-limit", limit(json!({"per": "day"})), false),
         ("rate-limit", limit(json!({"burst": 2_000_000})), false),

@@ -295,7 +295,7 @@ fn exchange(bytes: &mut Unstructured<'_>) -> arbitrary::Result<StreamIo> {
         io.attributes.start = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1));
         io.attributes.duration = Some(Duration::from_nanos(bytes.arbitrary()?));
         io.attributes.request_bytes = bytes.arbitrary()?;
-        io.attributes.cluster_name = Some("cluster".into());
+        io.attributes.pool_ready = Some(Duration::from_nanos(bytes.arbitrary()?));
     }
     Ok(io)
 }

@@ -45,7 +45,8 @@ pub fn start<F: Filter>() {
     runtime::register::<F>();
 }
 
-/// Makes a crate a proxy-wasm module of one filter, with its JSON Schema in the custom section `tidegate.config.schema`.
+/// Makes a crate a proxy-wasm module or a component of one filter, by the target it is built for, with its JSON Schema in the
+/// custom section `tidegate.config.schema`.
 ///
 /// Exists on wasm32 alone: elsewhere the crate is an ordinary library that tests use with [`mock`](crate::mock).
 #[macro_export]

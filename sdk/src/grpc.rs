@@ -91,6 +91,28 @@ impl Call {
     }
 }
 
+/// The call's target as both hosts read it: `envoy.config.core.v3.GrpcService` with 1 `envoy_grpc`, and in it 1 `cluster_name`. A
+/// bare name would do for most clusters; but hosts try to read it as this message first, and some names happen to be one.
+#[cfg(any(target_arch = "wasm32", test))]
+pub(crate) fn target(cluster: &str) -> Vec<u8> {
+    field_one(&field_one(cluster.as_bytes()))
+}
+
+/// A message with this field 1, of bytes.
+#[cfg(any(target_arch = "wasm32", test))]
+fn field_one(value: &[u8]) -> Vec<u8> {
+    const FIELD_ONE_OF_BYTES: u8 = 0x0a;
+    let mut message = vec![FIELD_ONE_OF_BYTES];
+    let mut rest = value.len();
+    while rest > 0x7f {
+        message.push(u8::try_from(rest & 0x7f).expect("seven bits") | 0x80);
+        rest >>= 7;
+    }
+    message.push(u8::try_from(rest).expect("seven bits"));
+    message.extend_from_slice(value);
+    message
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -103,3 +125,16 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets() {
+        assert_eq!(target("authz"), b"\x0a\x07\x0a\x05authz");
+        let long = target(&"a".repeat(200));
+        assert_eq!(long[..6], [0x0a, 0xcb, 0x01, 0x0a, 0xc8, 0x01]);
+        assert_eq!(long.len(), 206);
+    }
+}

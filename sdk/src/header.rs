@@ -3,6 +3,8 @@
 //! Hosts refuse some of what is checked here and Envoy passes some of it on; a filter that copies a client's text into a header
 //! checks it first, whoever runs it.
 
+use crate::ConfigError;
+
 /// Whether `byte` may stand in a token (RFC 9110 section 5.6.2).
 #[must_use]
 pub fn is_token_byte(byte: u8) -> bool {
@@ -20,6 +22,22 @@ pub fn is_token(text: &[u8]) -> bool {
 pub fn is_value(text: &[u8]) -> bool {
     text.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7e))
         && text.trim_ascii().len() == text.len()
+}
+
+/// A header's name of a configuration, in lower case; `field` is named in errors.
+///
+/// # Errors
+///
+/// What is no name, and one of `reserved`.
+pub fn name(field: &str, name: &str, reserved: &[&str]) -> Result<String, ConfigError> {
+    let name = name.to_ascii_lowercase();
+    match is_token(name.as_bytes()) && !reserved.contains(&name.as_str()) {
+        true => Ok(name),
+        false => Err(ConfigError::new(
+            field,
+            format!("{name:?} cannot be used here"),
+        )),
+    }
 }
 
 /// The members of comma-separated values, in order, without surrounding white space and without empty ones.

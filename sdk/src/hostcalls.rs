@@ -1,7 +1,10 @@
-//! What the host is asked for, the same list for both ends: the ABI on wasm32, the mock host elsewhere.
+//! What the host is asked for, the same list for all ends: proxy-wasm on wasm32-wasip1, the world of wit/ on wasm32-wasip2, the
+//! mock host elsewhere.
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", not(target_env = "p2")))]
 pub(crate) use crate::abi::imports::*;
+#[cfg(all(target_arch = "wasm32", target_env = "p2"))]
+pub(crate) use crate::component::imports::*;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::mock::hostcalls::*;
 
@@ -11,9 +14,11 @@ pub(crate) struct Status(pub(crate) u32);
 
 impl Status {
     pub(crate) const NOT_FOUND: Self = Self(1);
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(any(not(target_arch = "wasm32"), target_env = "p2"))]
     pub(crate) const BAD_ARGUMENT: Self = Self(2);
     pub(crate) const CAS_MISMATCH: Self = Self(8);
+    #[cfg(all(target_arch = "wasm32", target_env = "p2"))]
+    pub(crate) const INTERNAL_FAILURE: Self = Self(10);
 
     /// The ABI's name for it.
     pub(crate) fn name(self) -> &'static str {

@@ -7,7 +7,7 @@
 //!        │
 //!   runtime: contexts, futures polled by the host's callbacks
 //!        │
-//!   abi (wasm32: proxy-wasm 0.2.1)      or      mock (everywhere else: cargo test)
+//!   abi (wasm32-wasip1: proxy-wasm 0.2.1)   or   component (wasm32-wasip2: the world of wit/)   or   mock (cargo test)
 //! ```
 //!
 //! A filter is one type:
@@ -36,16 +36,22 @@
 //! }
 //! ```
 //!
-//! `tidegate_sdk::filter!(Teapot, "../schema.json")` in the crate's root makes it a module that Envoy and Tidegate load.
+//! `tidegate_sdk::filter!(Teapot, "../schema.json")` in the crate's root makes it, built for wasm32-wasip1, a module that Envoy and Tidegate load, and
+//! built for wasm32-wasip2, a component that Tidegate loads. No line of the filter differs.
 //!
 //! The functions of the ABI are bound here and not by the crate `proxy-wasm`: that one panics on statuses that hosts do return
 //! (a full store, a capability that is not granted, a header map that is out of its phase), and it loses the answer to a call
 //! whose stream has ended, which a call that several streams wait for must not.
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", not(target_env = "p2")))]
 mod abi;
 pub mod address;
+#[cfg(all(target_arch = "wasm32", target_env = "p2"))]
+mod component;
 pub mod config;
+pub mod credential;
+#[cfg(feature = "regex")]
+pub mod expression;
 mod filter;
 pub mod flight;
 pub mod grpc;

@@ -86,7 +86,7 @@ impl Mock {
             state.new_context()
         });
         runtime::on_context_create(root, 0);
-        if runtime::on_configure(root) {
+        if runtime::is_configured(root) {
             return Ok(Loaded { root });
         }
         let last = with(|state| state.logs.pop());
@@ -125,6 +125,11 @@ impl Mock {
     pub fn allow_clusters(&self, clusters: &[&str]) {
         let clusters = clusters.iter().map(ToString::to_string).collect();
         with(|state| state.clusters = Some(clusters));
+    }
+
+    /// Whether bodies are sent past heads that wait (`headersWaitForBody`, in Envoy `allow_on_headers_stop_iteration`).
+    pub fn headers_wait_for_body(&self, wait: bool) {
+        with(|state| state.headers_wait_for_body = wait);
     }
 
     /// Whether shared data is refused, as by a store that is full.

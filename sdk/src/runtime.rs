@@ -8,7 +8,7 @@
 //! A VM is one thread, so everything stands in one thread-local value. Every callback runs what became ready before it returns.
 
 mod calls;
-#[cfg(any(target_arch = "wasm32", test))]
+#[cfg(any(all(target_arch = "wasm32", not(target_env = "p2")), test))]
 pub(crate) mod pairs;
 mod stream;
 mod timers;
@@ -133,15 +133,20 @@ pub(crate) fn on_context_create(context: u32, parent: u32) {
     });
 }
 
-pub(crate) fn on_configure(root: u32) -> bool {
+pub(crate) fn on_configure(root: u32) -> Result<(), ConfigError> {
     let text = hostcalls::buffer(Buffer::Configuration);
     let configure = RUNTIME.with(|runtime| runtime.configure.get());
     let configure = configure.expect("filter! registers a filter before the host calls");
-    match configure(&text) {
-        Ok(plugin) => {
-            RUNTIME.with(|runtime| runtime.roots.borrow_mut().insert(root, Some(plugin)));
-            true
-        }
+    let plugin = configure(&text)?;
+    RUNTIME.with(|runtime| runtime.roots.borrow_mut().insert(root, Some(plugin)));
+    Ok(())
+}
+
+/// As [`on_configure`], for hosts that take yes or no and read the reason in the log.
+#[cfg(any(not(target_arch = "wasm32"), not(target_env = "p2")))]
+pub(crate) fn is_configured(root: u32) -> bool {
+    match on_configure(root) {
+        Ok(()) => true,
         Err(error) => {
             crate::error!("configuration refused: {error}");
             false

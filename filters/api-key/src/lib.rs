@@ -2,9 +2,10 @@
 
 pub mod policy;
 
+use tidegate_sdk::credential::Edit;
 use tidegate_sdk::{ConfigError, Filter, Reply, Request, property, warn};
 
-use policy::{Edit, Policy};
+use policy::Policy;
 
 tidegate_sdk::filter!(Plugin, "../schema.json");
 

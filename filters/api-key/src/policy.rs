@@ -4,7 +4,6 @@
 //! something about digests, which nobody can choose, and nothing about keys.
 
 mod config;
-mod places;
 #[cfg(test)]
 mod tests;
 
@@ -12,8 +11,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 use tidegate_sdk::Reply;
-
-use places::Place;
+use tidegate_sdk::credential::{Edit, Place};
 
 /// A key's digest.
 type Digest = [u8; 32];
@@ -38,15 +36,6 @@ pub struct Verdict {
     pub client: String,
     /// What changes in the request.
     pub edits: Vec<Edit>,
-}
-
-/// A change of the request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Edit {
-    /// A header, or `:path`, gets this value.
-    Set(String, Vec<u8>),
-    /// A header goes.
-    Remove(String),
 }
 
 /// Longest key that is looked at, in bytes.

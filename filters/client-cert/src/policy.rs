@@ -7,7 +7,7 @@ mod subject;
 #[cfg(test)]
 mod tests;
 
-use regex_lite::Regex;
+use tidegate_sdk::expression::Regex;
 use tidegate_sdk::{Reply, header};
 
 /// A compiled configuration.

@@ -1,37 +1,18 @@
-//! Which token a request carries, whose it is, and whether it is right.
+//! Which token a request carries, whose it is, and what becomes of the request.
 //!
 //! ```text
-//!   request ── place ── token (three parts, JSON) ── provider by issuer ── key by kid and type ── signature ── claims ── headers
+//!   request ── place ── token (three parts, JSON) ── provider by issuer ── tidegate_jose::Verifier ── headers
 //! ```
 //!
-//! Pure: headers come in as bytes, keys and time as values. RFC 7515 (JWS), 7517 (JWK), 7518 (algorithms), 7519 (JWT), 8725 (best
-//! current practices).
+//! Pure: headers come in as bytes. What makes a token right is in `tidegate_jose`.
 
-mod algorithm;
-mod claims;
 mod config;
-pub mod jwks;
-mod key;
-mod places;
-mod rsa;
 #[cfg(test)]
 mod tests;
-mod token;
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
-use std::time::Duration;
-
+use tidegate_jose::{Claims, Denied as Wrong, Token, Verifier};
 use tidegate_sdk::Reply;
-
-pub use claims::Claims;
-pub use token::Token;
-
-use algorithm::Algorithm;
-use claims::Rules;
-use jwks::{KeySet, Keys};
-use places::Place;
+use tidegate_sdk::credential::{Edit, Place};
 
 /// A compiled configuration.
 #[derive(Debug)]
@@ -46,16 +27,11 @@ pub struct Policy {
 /// Somebody who issues tokens.
 #[derive(Debug)]
 pub struct Provider {
-    issuer: Option<String>,
-    algorithms: Vec<Algorithm>,
-    keys: Keys,
-    rules: Rules,
+    verifier: Verifier,
     /// Headers and the claims that they carry upstream.
     claim_headers: Vec<(String, String)>,
     payload_header: Option<String>,
     claim_properties: Vec<String>,
-    /// Claims by the digests of tokens whose signatures were right.
-    verified: RefCell<BTreeMap<token::Digest, Rc<Claims>>>,
 }
 
 /// Why a request is refused.
@@ -65,44 +41,20 @@ pub enum Denied {
     Missing,
     /// It carries more than one.
     Several,
-    /// It is no token, or one that nobody here vouches for; holds what is wrong with it.
-    Invalid(&'static str),
-    /// The token is right, and not enough; holds the scopes that are wanted.
-    Scope(String),
-    /// A claim does not have the value that is wanted.
-    Claim,
-    /// Keys cannot be had.
-    NoKeys,
+    /// Its token is not believed, or not enough.
+    Token(Wrong),
 }
-
-/// A change of the request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Edit {
-    /// A header, or `:path`, gets this value.
-    Set(String, Vec<u8>),
-    /// A header goes.
-    Remove(String),
-}
-
-/// Tokens that are remembered for each provider and VM.
-const MAX_VERIFIED: usize = 1024;
 
 // === impl Policy ===
 
 impl Policy {
-    /// The providers.
-    #[must_use]
-    pub fn providers(&self) -> &[Provider] {
-        &self.providers
-    }
-
     /// Whether a request without any token passes.
     #[must_use]
     pub fn lets_anonymous_pass(&self) -> bool {
         self.optional
     }
 
-    /// The token of a request.
+    /// The token of a request and the index of its place.
     ///
     /// # Errors
     ///
@@ -111,7 +63,7 @@ impl Policy {
         &self,
         target: &[u8],
         values: &dyn Fn(&str) -> Vec<Vec<u8>>,
-    ) -> Result<Option<Token>, Denied> {
+    ) -> Result<Option<(usize, Token)>, Denied> {
         let found = self
             .places
             .iter()
@@ -127,9 +79,10 @@ impl Policy {
                 if text.contains(&b',') {
                     return Err(Denied::Several);
                 }
-                Token::parse(&text, place)
-                    .map(Some)
-                    .map_err(Denied::Invalid)
+                match Token::parse(&text) {
+                    Ok(token) => Ok(Some((place, token))),
+                    Err(problem) => Err(Denied::Token(Wrong::Invalid(problem))),
+                }
             }
         }
     }
@@ -139,22 +92,29 @@ impl Policy {
     /// # Errors
     ///
     /// None of them issues such tokens.
-    pub fn provider_of(&self, token: &Token) -> Result<usize, Denied> {
+    pub fn provider_of(&self, token: &Token) -> Result<&Provider, Wrong> {
         let issuer = token.issuer();
-        let named =
-            |provider: &Provider| provider.issuer.is_some() && provider.issuer.as_deref() == issuer;
-        let any = |provider: &Provider| provider.issuer.is_none();
+        let named = |provider: &&Provider| {
+            provider.verifier.issuer().is_some() && provider.verifier.issuer() == issuer
+        };
+        let any = |provider: &&Provider| provider.verifier.issuer().is_none();
         self.providers
             .iter()
-            .position(named)
-            .or_else(|| self.providers.iter().position(any))
-            .ok_or(Denied::Invalid("The issuer is not known"))
+            .find(named)
+            .or_else(|| self.providers.iter().find(any))
+            .ok_or(Wrong::Invalid("The issuer is not known"))
     }
 
-    /// What changes in a request with this verified token.
+    /// What changes in a request with this verified token, found in `place`.
     #[must_use]
-    pub fn edits(&self, provider: &Provider, token: &Token, claims: &Claims) -> Vec<Edit> {
-        let mut edits = self.cleared();
+    pub fn edits(
+        &self,
+        provider: &Provider,
+        place: usize,
+        token: &Token,
+        claims: &Claims,
+    ) -> Vec<Edit> {
+        let mut edits = self.edits_without_token();
         for (header, claim) in &provider.claim_headers {
             if let Some(value) = claims.header_value(claim) {
                 edits.push(Edit::Set(header.clone(), value.into_bytes()));
@@ -163,8 +123,10 @@ impl Policy {
         if let Some(header) = &provider.payload_header {
             edits.push(Edit::Set(header.clone(), token.payload().to_vec()));
         }
-        if self.strip {
-            edits.extend(self.places[token.place()].strip());
+        if self.strip
+            && let Place::Header { name, .. } = &self.places[place]
+        {
+            edits.push(Edit::Remove(name.clone()));
         }
         edits
     }
@@ -172,10 +134,6 @@ impl Policy {
     /// What changes in a request that passes without a token: nothing of what tokens give may come from the client.
     #[must_use]
     pub fn edits_without_token(&self) -> Vec<Edit> {
-        self.cleared()
-    }
-
-    fn cleared(&self) -> Vec<Edit> {
         let headers = self.providers.iter().flat_map(|provider| {
             let claims = provider.claim_headers.iter().map(|(header, _)| header);
             claims.chain(&provider.payload_header)
@@ -194,17 +152,17 @@ impl Policy {
                 invalid("invalid_request", "More than one token"),
                 "More than one token",
             ),
-            Denied::Invalid(text) => (401, invalid("invalid_token", text), text),
-            Denied::Scope(scopes) => {
+            Denied::Token(Wrong::Invalid(text)) => (401, invalid("invalid_token", text), text),
+            Denied::Token(Wrong::Scope(scopes)) => {
                 let text = "The token lacks a scope";
                 let error = invalid("insufficient_scope", text);
                 (403, format!("{error}, scope=\"{scopes}\""), text)
             }
-            Denied::Claim => {
+            Denied::Token(Wrong::Claim) => {
                 let text = "The token lacks a claim";
                 (403, invalid("insufficient_scope", text), text)
             }
-            Denied::NoKeys => {
+            Denied::Token(Wrong::NoKeys) => {
                 return Reply::new(503)
                     .body("The keys of the token's issuer cannot be had.\n")
                     .details("jwt_no_keys");
@@ -227,38 +185,10 @@ fn invalid(error: &str, description: &str) -> String {
 // === impl Provider ===
 
 impl Provider {
-    /// Its keys.
+    /// What believes its tokens.
     #[must_use]
-    pub fn keys(&self) -> &Keys {
-        &self.keys
-    }
-
-    /// Whether one of `keys` has signed the token.
-    ///
-    /// # Errors
-    ///
-    /// An algorithm that this provider does not use, no key, a wrong signature.
-    pub fn check_signature(&self, keys: &KeySet, token: &Token) -> Result<(), Denied> {
-        let algorithm = self
-            .algorithms
-            .iter()
-            .find(|algorithm| algorithm.name() == token.algorithm())
-            .ok_or(Denied::Invalid("The algorithm is not allowed"))?;
-        match keys.verify(*algorithm, token) {
-            true => Ok(()),
-            false => Err(Denied::Invalid(
-                "The signature is wrong or its key not known",
-            )),
-        }
-    }
-
-    /// Whether the claims are such as are wanted at `now`, time since the epoch.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with them.
-    pub fn check_claims(&self, claims: &Claims, now: Duration) -> Result<(), Denied> {
-        self.rules.check(claims, self.issuer.as_deref(), now)
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
     }
 
     /// The claims that others may see as properties.
@@ -268,27 +198,5 @@ impl Provider {
         names
             .filter_map(|name| Some((name, claims.header_value(name)?)))
             .collect()
-    }
-
-    /// The claims of a token whose signature was found right before.
-    #[must_use]
-    pub fn remembered(&self, token: &Token) -> Option<Rc<Claims>> {
-        self.verified.borrow().get(&token.digest()).cloned()
-    }
-
-    /// Remembers that the signature is right.
-    pub fn remember(&self, token: &Token) -> Rc<Claims> {
-        let claims = Rc::new(token.claims().clone());
-        let mut verified = self.verified.borrow_mut();
-        if verified.len() >= MAX_VERIFIED {
-            verified.clear();
-        }
-        verified.insert(token.digest(), Rc::clone(&claims));
-        claims
-    }
-
-    /// Forgets all of it: the keys have changed.
-    pub fn forget(&self) {
-        self.verified.borrow_mut().clear();
     }
 }

@@ -1,4 +1,5 @@
-//! Bundled filter `rate-limit`: local rate limits with counters shared by all workers of a host. See README.md.
+//! Bundled filter `rate-limit`: rate limits of a host, with counters shared by all its workers, and of all replicas, by Envoy's rate
+//! limit service. See README.md.
 
 pub mod policy;
 
@@ -7,9 +8,10 @@ use std::net::IpAddr;
 
 use tidegate_sdk::shared::{self, SharedDataError};
 use tidegate_sdk::template::CLAIMS;
-use tidegate_sdk::{ConfigError, Filter, Reply, Request, Response, property, time, warn};
+use tidegate_sdk::{ConfigError, Filter, Reply, Request, Response, grpc, property, time, warn};
 
-use policy::{RateLimit, Store, StoreError};
+use policy::service::{METHOD, SERVICE, Service};
+use policy::{RateLimit, Store, StoreError, Verdict};
 
 tidegate_sdk::filter!(Plugin, "../schema.json");
 
@@ -20,52 +22,101 @@ const QUIET: u64 = 10_000_000_000;
 #[derive(Debug)]
 pub struct Plugin {
     limiter: RateLimit,
-    warned: Cell<Option<u64>>,
+    storage_warned: Cell<Option<u64>>,
+    service_warned: Cell<Option<u64>>,
 }
 
 impl Filter for Plugin {
     /// Headers for the response.
-    type Memo = Vec<(&'static str, String)>;
+    type Memo = Headers;
 
     fn configure(configuration: &[u8]) -> Result<Self, ConfigError> {
-        let limiter = RateLimit::parse(configuration)?;
-        let warned = Cell::new(None);
-        Ok(Self { limiter, warned })
+        Ok(Self {
+            limiter: RateLimit::parse(configuration)?,
+            storage_warned: Cell::new(None),
+            service_warned: Cell::new(None),
+        })
     }
 
     async fn request(&self, request: &Request) -> Result<Self::Memo, Reply> {
-        let now = u64::try_from(time::now().as_nanos()).unwrap_or(u64::MAX);
+        let now = now();
         let asked = Asked {
             request,
             trusted_hops: self.limiter.trusted_hops(),
             address: OnceCell::new(),
         };
-        let verdict = self.limiter.check(&asked, &SharedData, now);
-        if verdict.storage_failed {
-            self.warn(now);
+        if self.limiter.exempts(&asked) {
+            return Ok(Headers::default());
         }
-        match verdict.refusal {
-            Some(reply) => Err(reply),
-            None => Ok(verdict.headers),
+        let mut verdict = self.limiter.check(&asked, &SharedData, now);
+        if verdict.storage_failed && is_time(&self.storage_warned, now) {
+            warn!("counters cannot be read or written, onStorageFailure decides");
         }
+        if let (None, Some(service)) = (&verdict.refusal, self.limiter.service()) {
+            verdict = self.ask(service, &asked, verdict).await;
+        }
+        if let Some(reply) = verdict.refusal {
+            return Err(reply);
+        }
+        for (name, value) in &verdict.request_headers {
+            request.headers().add(name, value);
+        }
+        Ok(Headers {
+            told: verdict.headers,
+            added: verdict.added,
+        })
     }
 
     async fn response(&self, response: &Response, headers: Self::Memo) -> Result<(), Reply> {
-        for (name, value) in headers {
+        for (name, value) in headers.told {
             response.headers().add(name, value);
+        }
+        for (name, value) in headers.added {
+            response.headers().add(&name, value);
         }
         Ok(())
     }
 }
 
+/// Headers for a response.
+#[derive(Debug, Default)]
+pub struct Headers {
+    told: Vec<(&'static str, String)>,
+    added: Vec<(String, String)>,
+}
+
 impl Plugin {
-    fn warn(&self, now: u64) {
-        let recently = self.warned.get().and_then(|then| now.checked_sub(then));
-        if recently.is_none_or(|elapsed| elapsed >= QUIET) {
-            self.warned.set(Some(now));
-            warn!("counters cannot be read or written, onStorageFailure decides");
+    /// What the service says about a request that the host's own limits let pass.
+    async fn ask(&self, service: &Service, asked: &Asked<'_>, local: Verdict) -> Verdict {
+        let Some(message) = service.request(asked) else {
+            return local;
+        };
+        let call = grpc::Call::new(service.cluster(), SERVICE, METHOD, message);
+        let answer = call.timeout(service.timeout()).send().await;
+        let verdict = self.limiter.after(service, answer.as_deref().ok(), local);
+        if verdict.service_failed && is_time(&self.service_warned, now()) {
+            match answer {
+                Err(error) => warn!("the rate limit service cannot be asked: {error}"),
+                Ok(_) => warn!("the rate limit service answers what is no answer"),
+            }
         }
+        verdict
     }
+}
+
+/// Nanoseconds since 1970.
+fn now() -> u64 {
+    u64::try_from(time::now().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Whether it is time to warn again.
+fn is_time(warned: &Cell<Option<u64>>, now: u64) -> bool {
+    let recently = warned.get().and_then(|then| now.checked_sub(then));
+    let due = recently.is_none_or(|elapsed| elapsed >= QUIET);
+    if due {
+        warned.set(Some(now));
+    }
+    due
 }
 
 /// The request in hand.

@@ -1,14 +1,18 @@
-//! Rate limits of one host: which requests pass, and what the response says about it.
+//! Rate limits: which requests pass, and what the response says about it.
 //!
 //! ```text
 //!   request ── key (whose counter) ── table (where it is, in the host's shared data) ── gcra (whether it may) ── verdict
+//!                   └── what passes: service (descriptors, Envoy's rate limit service, which counts for all hosts) ──┘
 //! ```
 //!
-//! Pure: the request, the shared data and the time come in from outside.
+//! Pure: the request, the shared data, the service's answer and the time come in from outside.
 
 mod config;
+mod descriptors;
 mod gcra;
 mod key;
+pub mod proto;
+pub mod service;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -23,6 +27,7 @@ pub use table::{Store, StoreError};
 
 use gcra::Outcome;
 use key::Key;
+use service::Service;
 use table::Table;
 
 /// A compiled configuration.
@@ -31,11 +36,14 @@ pub struct RateLimit {
     limits: Vec<Limit>,
     exempt: Vec<IpNet>,
     trusted_hops: u32,
-    /// `RateLimit-Policy`, the same for every response; absent when no headers are wanted.
+    /// Whether responses say what is left.
+    headers: bool,
+    /// `RateLimit-Policy` of the host's limits, the same for every response; absent where there is nothing to say.
     policy_header: Option<String>,
     status: u16,
     body: String,
-    on_storage_failure: OnStorageFailure,
+    on_storage_failure: OnFailure,
+    service: Option<Service>,
 }
 
 #[derive(Debug)]
@@ -48,19 +56,25 @@ struct Limit {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum OnStorageFailure {
+enum OnFailure {
     #[default]
     Allow,
     Deny,
 }
 
 /// What happens to a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// The reply that refuses it; `None` lets it pass.
     pub refusal: Option<Reply>,
     /// Headers of the response to a request that passes.
     pub headers: Vec<(&'static str, String)>,
+    /// Further headers of it, in the service's words.
+    pub added: Vec<(String, String)>,
+    /// Headers for the upstream.
+    pub request_headers: Vec<(String, String)>,
+    /// Whether the service gave no answer, so that the verdict follows its `onFailure`.
+    pub service_failed: bool,
     /// Whether counters could not be read or written, so that the verdict follows `onStorageFailure`.
     pub storage_failed: bool,
 }
@@ -74,9 +88,33 @@ impl RateLimit {
         self.trusted_hops
     }
 
+    /// The service that counts for all hosts, if one is to be asked about what the host's own limits let pass.
+    #[must_use]
+    pub fn service(&self) -> Option<&Service> {
+        self.service.as_ref()
+    }
+
+    /// What its answer means; `None` for none. `local` is what the host's own limits have said.
+    #[must_use]
+    pub fn after(&self, service: &Service, answer: Option<&[u8]>, local: Verdict) -> Verdict {
+        match answer {
+            Some(answer) => {
+                let refusal = Reply::new(self.status).body(self.body.as_str());
+                service.answered(answer, local, refusal, self.headers)
+            }
+            None => service.unanswered(local),
+        }
+    }
+
+    /// Whether a request is neither limited nor counted.
+    #[must_use]
+    pub fn exempts(&self, request: &dyn Request) -> bool {
+        !self.exempt.is_empty() && self.is_exempt(request.address())
+    }
+
     /// Decides about a request at `now`, nanoseconds since the epoch, and counts it if it passes.
     pub fn check(&self, request: &dyn Request, store: &dyn Store, now: u64) -> Verdict {
-        if !self.exempt.is_empty() && self.is_exempt(request.address()) {
+        if self.exempts(request) {
             return Verdict::pass(Vec::new());
         }
         let counters: Vec<_> = self
@@ -125,8 +163,7 @@ impl RateLimit {
             .fold(reply, |reply, (name, value)| reply.header(name, value));
         Verdict {
             refusal: Some(reply),
-            headers: Vec::new(),
-            storage_failed: false,
+            ..Verdict::default()
         }
     }
 
@@ -149,15 +186,13 @@ impl RateLimit {
 
     fn storage_failure(&self) -> Verdict {
         let refusal = match self.on_storage_failure {
-            OnStorageFailure::Allow => None,
-            OnStorageFailure::Deny => {
-                Some(Reply::new(503).body("The rate limit cannot be checked.\n"))
-            }
+            OnFailure::Allow => None,
+            OnFailure::Deny => Some(Reply::new(503).body("The rate limit cannot be checked.\n")),
         };
         Verdict {
             refusal,
-            headers: Vec::new(),
             storage_failed: true,
+            ..Verdict::default()
         }
     }
 }
@@ -167,9 +202,8 @@ impl RateLimit {
 impl Verdict {
     fn pass(headers: Vec<(&'static str, String)>) -> Self {
         Self {
-            refusal: None,
             headers,
-            storage_failed: false,
+            ..Self::default()
         }
     }
 }

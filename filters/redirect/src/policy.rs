@@ -6,8 +6,8 @@ mod tests;
 
 use std::net::IpAddr;
 
-use regex_lite::{Captures, Regex};
 use tidegate_sdk::Reply;
+use tidegate_sdk::expression::{Captures, Regex};
 use tidegate_sdk::template::{self, Source, Template};
 
 /// A compiled configuration.

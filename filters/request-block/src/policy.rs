@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use regex_lite::{Regex, RegexBuilder};
 use serde::Deserialize;
+use tidegate_sdk::expression::{self, MAX_NESTING, Regex};
 use tidegate_sdk::{ConfigError, Reply, config, header, template};
 
 /// A compiled configuration.
@@ -76,9 +76,6 @@ struct RuleConfig {
 }
 
 const MAX_RULES: usize = 128;
-const MAX_PATTERN: usize = 4096;
-/// Bytes of a compiled expression: matching takes at most this times the length of what is looked at.
-const MAX_PROGRAM: usize = 64 * 1024;
 const MAX_BODY: usize = 1024 * 1024;
 
 fn default_max_body() -> usize {
@@ -234,7 +231,9 @@ impl RuleConfig {
         let expression = |name: &str, pattern: &Option<String>| {
             let pattern = pattern.as_ref();
             pattern
-                .map(|pattern| expression(&format!("{field}.{name}"), pattern))
+                .map(|pattern| {
+                    expression::compile(&format!("{field}.{name}"), pattern, MAX_NESTING)
+                })
                 .transpose()
         };
         let mut headers = Vec::new();
@@ -252,7 +251,7 @@ impl RuleConfig {
             }
             let regex = pattern
                 .as_ref()
-                .map(|pattern| self::expression(&pointer, pattern));
+                .map(|pattern| expression::compile(&pointer, pattern, MAX_NESTING));
             headers.push((name.clone(), regex.transpose()?));
         }
         let rule = Rule {
@@ -285,24 +284,6 @@ impl RuleConfig {
             false => Ok(rule),
         }
     }
-}
-
-fn expression(field: &str, pattern: &str) -> Result<Regex, ConfigError> {
-    if pattern.len() > MAX_PATTERN {
-        return Err(ConfigError::new(
-            field,
-            format!("is longer than {MAX_PATTERN} bytes"),
-        ));
-    }
-    RegexBuilder::new(pattern)
-        .size_limit(MAX_PROGRAM)
-        .build()
-        .map_err(|error| {
-            ConfigError::new(
-                field,
-                format!("{pattern:?} is no usable expression: {error}"),
-            )
-        })
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ mod template;
 mod tests;
 mod uri;
 
-use regex_lite::Regex;
 use tidegate_sdk::Reply;
+use tidegate_sdk::expression::Regex;
 
 use template::{Captured, Template};
 use uri::{Component, Percent};

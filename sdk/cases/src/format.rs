@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::proto;
+
 /// A file of cases.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -26,6 +28,9 @@ pub struct Case {
     pub config: Option<Value>,
     /// The filter is to refuse the configuration, with a message that holds this text.
     pub refused: Option<String>,
+    /// Whether bodies are sent past heads that wait: `headersWaitForBody` of a Filter, in Envoy `allow_on_headers_stop_iteration`.
+    #[serde(default)]
+    pub headers_wait_for_body: bool,
     /// Time at the beginning, seconds since the epoch. For runners that rule the clock; others leave the case out.
     pub clock: Option<u64>,
     /// See [`Exchange`].
@@ -143,6 +148,8 @@ pub enum Body {
 pub struct Call {
     /// Where to.
     pub cluster: String,
+    /// A gRPC call of this `service/method`, one of [`proto::METHODS`](crate::proto::METHODS); an HTTP call where it is absent.
+    pub grpc: Option<String>,
     /// What it is to look like.
     #[serde(default)]
     pub expect: ExpectedRequest,
@@ -151,7 +158,7 @@ pub struct Call {
     pub answer: Answer,
 }
 
-/// An answer to a call: an HTTP response (also where nothing is said), or one of the two others.
+/// An answer to a call: an HTTP response (also where nothing is said), a gRPC message or status, or a failure.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Answer {
@@ -162,8 +169,26 @@ pub struct Answer {
     pub headers: BTreeMap<String, Head>,
     /// Body.
     pub body: Option<Body>,
-    /// A call that fails: `unreachable` (the host answers 503) or `timeout` (504).
+    /// To a gRPC call: fields of the message, by their names. An empty message where nothing is said.
+    pub message: Option<Value>,
+    /// To a gRPC call: a status other than 0.
+    pub grpc_status: Option<u32>,
+    /// The text that goes with it.
+    #[serde(default)]
+    pub grpc_message: String,
+    /// A call that fails: `unreachable` (the host answers 503, gRPC status 14) or `timeout` (504, 14).
     pub fails: Option<Failure>,
+}
+
+/// How a gRPC call ends for the filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GrpcEnd {
+    /// A message.
+    Message(Vec<u8>),
+    /// A status other than 0, and its text.
+    Status(u32, String),
+    /// Nothing answers.
+    Fails(Failure),
 }
 
 /// How a call fails.
@@ -218,6 +243,8 @@ pub struct ExpectedRequest {
     pub headers: BTreeMap<String, ExpectedHeader>,
     /// Body.
     pub body: Option<String>,
+    /// Of a gRPC call: fields of the message, by their names. Those that are not named may be anything; `null` is not there.
+    pub message: Option<Value>,
 }
 
 /// A response as it is to be.
@@ -328,6 +355,44 @@ impl Default for Response {
             headers: BTreeMap::new(),
             body: None,
         }
+    }
+}
+
+impl Call {
+    /// What is not as expected of the message of a gRPC call, a line for each.
+    #[must_use]
+    pub fn message_differences(&self, message: &[u8]) -> Vec<String> {
+        let Some(method) = self.grpc.as_deref() else {
+            return vec![String::from("call: a gRPC call, expected an HTTP call")];
+        };
+        let seen = match proto::method(method).and_then(|method| method.request.decode(message)) {
+            Ok(seen) => seen,
+            Err(problem) => return vec![format!("call: {problem}")],
+        };
+        let mut found = Vec::new();
+        if let Some(expected) = &self.expect.message {
+            proto::compare("call: message", expected, &seen, &mut found);
+        }
+        found
+    }
+
+    /// How a gRPC call ends.
+    ///
+    /// # Errors
+    ///
+    /// An answer that is no message of the method.
+    pub fn grpc_end(&self) -> Result<GrpcEnd, String> {
+        let answer = &self.answer;
+        if let Some(failure) = answer.fails {
+            return Ok(GrpcEnd::Fails(failure));
+        }
+        if let Some(status) = answer.grpc_status {
+            return Ok(GrpcEnd::Status(status, answer.grpc_message.clone()));
+        }
+        let method = proto::method(self.grpc.as_deref().unwrap_or_default())?;
+        let empty = Value::Object(serde_json::Map::new());
+        let message = answer.message.as_ref().unwrap_or(&empty);
+        method.response.encode(message).map(GrpcEnd::Message)
     }
 }
 

@@ -12,10 +12,11 @@
 mod compare;
 mod format;
 mod mock;
+pub mod proto;
 
 pub use compare::{Observed, Seen};
 pub use format::{
     Answer, Body, Call, Case, Exchange, Expect, ExpectedHeader, ExpectedRequest, ExpectedResponse,
-    File, Head, Request, Response, Upstream,
+    Failure, File, GrpcEnd, Head, Request, Response, Upstream,
 };
 pub use mock::run;

@@ -6,7 +6,9 @@ use tidegate_sdk::Filter;
 use tidegate_sdk::mock::{CallAnswer, CallMade, Loaded, Message, Mock};
 
 use crate::compare::{Observed, Seen};
-use crate::format::{Answer, Body, Call, Case, Exchange, Failure, File, Head, Request, Response};
+use crate::format::{
+    Answer, Body, Call, Case, Exchange, Failure, File, GrpcEnd, Head, Request, Response,
+};
 
 /// Runs all cases of a file against a filter. Bodies are sent in the pieces in which they are written, then byte by byte.
 ///
@@ -39,6 +41,7 @@ pub fn run<F: Filter>(yaml: &str) {
 
 fn run_case<F: Filter>(case: &Case, bytewise: bool) -> Vec<String> {
     let mock = Mock::new();
+    mock.headers_wait_for_body(case.headers_wait_for_body);
     if let Some(clock) = case.clock {
         mock.set_time(Duration::from_secs(clock));
     }
@@ -116,22 +119,65 @@ fn answer(made: &CallMade, expected: Option<&Call>, found: &mut Vec<String>) -> 
             made.cluster, expected.cluster
         ));
     }
-    observed(&made.request).against_request("call", &expected.expect, found);
-    CallAnswer::Http(call_response(&expected.answer))
+    match (&expected.grpc, made.grpc) {
+        (None, false) => {
+            observed(&made.request).against_request("call", &expected.expect, found);
+            CallAnswer::Http(call_response(&expected.answer))
+        }
+        (Some(method), true) => grpc_answer(made, method, expected, found),
+        (_, grpc) => {
+            let kinds = ["an HTTP call", "a gRPC call"];
+            found.push(format!(
+                "{}, expected {}",
+                kinds[usize::from(grpc)],
+                kinds[usize::from(!grpc)]
+            ));
+            match grpc {
+                true => CallAnswer::GrpcStatus(2, String::new()),
+                false => CallAnswer::Http(Message::response(500)),
+            }
+        }
+    }
 }
+
+fn grpc_answer(
+    made: &CallMade,
+    method: &str,
+    expected: &Call,
+    found: &mut Vec<String>,
+) -> CallAnswer {
+    let path = made.request.get(":path").unwrap_or_default();
+    if path.strip_prefix('/') != Some(method) {
+        found.push(format!("a call of {path:?}, expected one of {method:?}"));
+    }
+    observed(&made.request).against_request("call", &expected.expect, found);
+    found.extend(expected.message_differences(&made.request.body.concat()));
+    match expected.grpc_end() {
+        Ok(GrpcEnd::Message(message)) => CallAnswer::Grpc(message),
+        Ok(GrpcEnd::Status(status, message)) => CallAnswer::GrpcStatus(status, message),
+        Ok(GrpcEnd::Fails(Failure::Unreachable)) => {
+            CallAnswer::GrpcStatus(14, String::from(UNREACHABLE))
+        }
+        Ok(GrpcEnd::Fails(Failure::Timeout)) => CallAnswer::GrpcStatus(14, String::from(TIMEOUT)),
+        Err(problem) => {
+            found.push(format!("the answer: {problem}"));
+            CallAnswer::GrpcStatus(2, problem)
+        }
+    }
+}
+
+const UNREACHABLE: &str = "upstream connect error or disconnect/reset before headers";
+const TIMEOUT: &str = "upstream request timeout";
 
 /// A failure looks as in Envoy.
 fn call_response(answer: &Answer) -> Message {
     match answer.fails {
-        Some(Failure::Unreachable) => {
-            let text = "upstream connect error or disconnect/reset before headers";
-            Message::response(503)
-                .header("content-type", "text/plain")
-                .body(text)
-        }
+        Some(Failure::Unreachable) => Message::response(503)
+            .header("content-type", "text/plain")
+            .body(UNREACHABLE),
         Some(Failure::Timeout) => Message::response(504)
             .header("content-type", "text/plain")
-            .body("upstream request timeout"),
+            .body(TIMEOUT),
         None => response(
             &Response {
                 status: answer.status.unwrap_or(200),

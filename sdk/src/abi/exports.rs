@@ -26,7 +26,7 @@ exports! {
     }
 
     proxy_on_configure(root: u32, _size: usize) -> bool {
-        runtime::on_configure(root)
+        runtime::is_configured(root)
     }
 
     proxy_on_tick(_root: u32) {

@@ -212,10 +212,11 @@ pub(crate) fn grpc_call(
     timeout_ms: u32,
 ) -> Result<u32, Status> {
     let metadata = pairs::encode(metadata);
+    let target = crate::grpc::target(cluster);
     let mut token = 0;
     host!(proxy_grpc_call(
-        cluster.as_ptr(),
-        cluster.len(),
+        target.as_ptr(),
+        target.len(),
         service.as_ptr(),
         service.len(),
         method.as_ptr(),

@@ -135,9 +135,10 @@ impl Exchange {
         self.at = if ended { end } else { body };
         self.stream(|stream| stream.open[side] = true);
         let action = self.callback(|context| runtime::on_headers(direction, context, ended));
+        let body_comes = !ended && with(|state| state.headers_wait_for_body);
         match action {
             Action::Continue => self.release(side),
-            Action::Pause => self.paused[side] = true,
+            Action::Pause => self.paused[side] = !body_comes,
         }
     }
 

@@ -58,6 +58,7 @@ pub(super) struct State {
     pub(super) tokens: u32,
     pub(super) calls: Vec<CallMade>,
     pub(super) clusters: Option<Vec<String>>,
+    pub(super) headers_wait_for_body: bool,
     /// Headers and body of the call that is answered now.
     pub(super) call: (Pairs, Vec<u8>),
     pub(super) status_message: Vec<u8>,
@@ -79,6 +80,7 @@ impl Default for State {
             tokens: 0,
             calls: Vec::new(),
             clusters: None,
+            headers_wait_for_body: false,
             call: (Pairs::new(), Vec::new()),
             status_message: Vec::new(),
             tick: 0,

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use tidegate_sdk::credential::{PlaceConfig, RESERVED};
 use tidegate_sdk::{ConfigError, config, header};
 
-use super::places::Place;
 use super::{Digest, Policy, digest};
 
 #[derive(Deserialize)]
@@ -23,15 +23,6 @@ struct Config {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct PlaceConfig {
-    header: Option<String>,
-    prefix: Option<String>,
-    query: Option<String>,
-    cookie: Option<String>,
-}
-
-#[derive(Deserialize)]
 #[serde(untagged)]
 enum Keys {
     One(String),
@@ -42,12 +33,7 @@ enum Keys {
 const MIN_KEY: usize = 16;
 
 fn default_from() -> Vec<PlaceConfig> {
-    vec![PlaceConfig {
-        header: Some(String::from("x-api-key")),
-        prefix: None,
-        query: None,
-        cookie: None,
-    }]
+    vec![PlaceConfig::header("x-api-key", "")]
 }
 
 fn default_realm() -> String {
@@ -78,34 +64,11 @@ impl Policy {
             clients: clients(&config.keys)?,
             forward_client: config
                 .forward_client
-                .map(|name| header_name("forwardClient", &name))
+                .map(|name| header::name("forwardClient", &name, &RESERVED))
                 .transpose()?,
             strip: config.strip,
             challenge: format!("ApiKey realm=\"{realm}\""),
         })
-    }
-}
-
-impl PlaceConfig {
-    fn compile(&self, field: &str) -> Result<Place, ConfigError> {
-        match (&self.header, &self.query, &self.cookie) {
-            (Some(name), None, None) => Ok(Place::Header {
-                name: header_name(&format!("{field}.header"), name)?,
-                prefix: self.prefix.clone().unwrap_or_default(),
-            }),
-            (None, Some(name), None) if self.prefix.is_none() && !name.is_empty() => {
-                Ok(Place::Query(name.clone()))
-            }
-            (None, None, Some(name))
-                if self.prefix.is_none() && header::is_token(name.as_bytes()) =>
-            {
-                Ok(Place::Cookie(name.clone()))
-            }
-            _ => Err(ConfigError::new(
-                field,
-                "must hold exactly one of header, query and cookie, with a valid name, and a prefix beside header only",
-            )),
-        }
     }
 }
 
@@ -165,24 +128,5 @@ fn read_key(text: &str) -> Result<Digest, &'static str> {
     match valid {
         true => Ok(bytes),
         false => Err("holds a digest that is not sha256: and 64 hexadecimal digits"),
-    }
-}
-
-fn header_name(field: &str, name: &str) -> Result<String, ConfigError> {
-    const RESERVED: [&str; 6] = [
-        "connection",
-        "content-length",
-        "cookie",
-        "host",
-        "te",
-        "transfer-encoding",
-    ];
-    let name = name.to_ascii_lowercase();
-    match header::is_token(name.as_bytes()) && !RESERVED.contains(&name.as_str()) {
-        true => Ok(name),
-        false => Err(ConfigError::new(
-            field,
-            format!("{name:?} cannot be used; take a name like X-Api-Key"),
-        )),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use regex_lite::{Regex, RegexBuilder};
 use serde::Deserialize;
+use tidegate_sdk::expression::{self, MAX_NESTING};
 use tidegate_sdk::{ConfigError, config, header};
 
 use super::{Field, Policy, Rule};
@@ -92,7 +92,9 @@ impl RuleConfig {
         let regex = |name: &str, pattern: &Option<String>| {
             let pattern = pattern.as_ref();
             pattern
-                .map(|pattern| expression(&format!("{field}.{name}"), pattern))
+                .map(|pattern| {
+                    expression::compile(&format!("{field}.{name}"), pattern, MAX_NESTING)
+                })
                 .transpose()
         };
         let fingerprints = self.fingerprints.iter().enumerate();
@@ -127,17 +129,4 @@ impl RuleConfig {
             false => Ok(rule),
         }
     }
-}
-
-fn expression(field: &str, pattern: &str) -> Result<Regex, ConfigError> {
-    const MAX_PROGRAM: usize = 64 * 1024;
-    RegexBuilder::new(pattern)
-        .size_limit(MAX_PROGRAM)
-        .build()
-        .map_err(|error| {
-            ConfigError::new(
-                field,
-                format!("{pattern:?} is no usable expression: {error}"),
-            )
-        })
 }

@@ -10,44 +10,50 @@ use tidegate_sdk::template::Template;
 use tidegate_sdk::{ConfigError, config, header};
 
 use super::cache::Cache;
-use super::{Failure, Policy, SignIn};
+use super::http::{Names, SignIn};
+use super::{Failure, Policy, Service, grpc, http};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Config {
-    url: String,
+    url: Option<String>,
+    grpc: Option<GrpcConfig>,
     cluster: String,
     /// Empty for the request's own.
-    #[serde(default = "default_method")]
-    method: String,
+    method: Option<String>,
+    forward_target: Option<bool>,
+    original_headers: Option<bool>,
+    allowed_statuses: Option<Vec<u16>>,
     #[serde(default = "default_timeout")]
     timeout: Span,
     forward_headers: Option<Vec<String>>,
     #[serde(default)]
     set_headers: BTreeMap<String, String>,
     forward_body: Option<usize>,
-    #[serde(default)]
-    response_headers: Vec<String>,
-    #[serde(default = "default_denied_headers")]
-    denied_headers: Vec<String>,
-    #[serde(default)]
-    denied_body: bool,
+    response_headers: Option<Vec<String>>,
+    denied_headers: Option<Vec<String>>,
+    denied_body: Option<bool>,
     sign_in: Option<String>,
-    #[serde(default = "default_parameter")]
-    redirect_parameter: String,
-    #[serde(default)]
-    always_set_cookie: bool,
-    #[serde(default = "default_request_redirect")]
-    request_redirect: String,
+    redirect_parameter: Option<String>,
+    always_set_cookie: Option<bool>,
+    request_redirect: Option<String>,
     #[serde(default)]
     except: Vec<String>,
     #[serde(default)]
     on_failure: OnFailure,
-    #[serde(default = "default_failure_status")]
-    failure_status: u16,
+    failure_status: Option<u16>,
     #[serde(default)]
     trusted_hops: u32,
     cache: Option<CacheConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct GrpcConfig {
+    #[serde(default)]
+    context_extensions: BTreeMap<String, String>,
+    #[serde(default)]
+    body_as_bytes: bool,
 }
 
 #[derive(Deserialize)]
@@ -66,31 +72,14 @@ enum OnFailure {
     Allow,
 }
 
-const MAX_BODY: usize = 1024 * 1024;
-
-fn default_method() -> String {
-    String::from("GET")
-}
+const MAX_BODY: usize = 8 * 1024 * 1024;
 
 fn default_timeout() -> Span {
     Span(std::time::Duration::from_secs(5))
 }
 
-fn default_denied_headers() -> Vec<String> {
-    vec![String::from("www-authenticate")]
-}
-
-fn default_parameter() -> String {
-    String::from("rd")
-}
-
-fn default_request_redirect() -> String {
-    String::from("${request.target}")
-}
-
-fn default_failure_status() -> u16 {
-    500
-}
+/// What Envoy's ext_authz answers when its service fails, and nginx's `auth_request`.
+const FAILURE_STATUS: (u16, u16) = (403, 500);
 
 /// ingress-nginx's default of `auth-cache-duration`.
 fn default_spans() -> BTreeMap<String, Span> {
@@ -117,57 +106,34 @@ impl Policy {
             Some((key, spans)) => (Some(key), spans),
             None => (None, BTreeMap::new()),
         };
-        if config.forward_body.is_some_and(|max| max > MAX_BODY) {
-            return Err(ConfigError::new(
-                "forwardBody",
-                format!("is above {MAX_BODY} bytes"),
-            ));
-        }
-        if !config.method.is_empty() && !header::is_token(config.method.as_bytes()) {
-            return Err(ConfigError::new(
-                "method",
-                format!("{:?} is no method", config.method),
-            ));
-        }
-        if !(400..=599).contains(&config.failure_status) {
-            return Err(ConfigError::new(
-                "failureStatus",
-                "is no refusal; 400 to 599 are",
-            ));
-        }
-        if let Some(index) = config
-            .except
-            .iter()
-            .position(|prefix| !prefix.starts_with('/'))
-        {
-            return Err(ConfigError::new(
-                format!("except[{index}]"),
-                "is no path; it has to begin with a slash",
-            ));
-        }
+        config.check()?;
+        let service = match &config.grpc {
+            Some(grpc) => Service::Grpc(grpc::Service {
+                context_extensions: grpc.context_extensions.clone(),
+                body_as_bytes: grpc.body_as_bytes,
+            }),
+            None => Service::Http(config.http()?),
+        };
+        let default_status = match config.grpc {
+            Some(_) => FAILURE_STATUS.0,
+            None => FAILURE_STATUS.1,
+        };
         let forward = config
             .forward_headers
             .as_ref()
             .map(|list| names("forwardHeaders", list))
             .transpose()?;
         Ok(Self {
-            url: url("url", &config.url)?,
+            service,
             set: config.set()?,
-            sign_in: config.sign_in()?,
-            redirect_header: value("requestRedirect", &config.request_redirect)?,
-            response_headers: names("responseHeaders", &config.response_headers)?,
-            denied_headers: names("deniedHeaders", &config.denied_headers)?,
             cluster: cluster(&config.cluster)?,
-            method: (!config.method.is_empty()).then_some(config.method),
             timeout: config.timeout.0,
             forward,
             max_body: config.forward_body,
-            denied_body: config.denied_body,
-            always_set_cookie: config.always_set_cookie,
             except: config.except,
             failure: Failure {
                 allow: config.on_failure == OnFailure::Allow,
-                status: config.failure_status,
+                status: config.failure_status.unwrap_or(default_status),
             },
             trusted_hops: config.trusted_hops,
             cache_key,
@@ -177,6 +143,97 @@ impl Policy {
 }
 
 impl Config {
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |field: &str, problem: &str| Err(ConfigError::new(field, problem));
+        match (&self.url, &self.grpc) {
+            (None, None) => return refuse("url", "is missing, and so is grpc: give one of them"),
+            (Some(_), Some(_)) => {
+                return refuse("url", "cannot stand beside grpc: give one of them");
+            }
+            _ => {}
+        }
+        let of_http = [
+            ("method", self.method.is_some()),
+            ("forwardTarget", self.forward_target.is_some()),
+            ("originalHeaders", self.original_headers.is_some()),
+            ("allowedStatuses", self.allowed_statuses.is_some()),
+            ("responseHeaders", self.response_headers.is_some()),
+            ("deniedHeaders", self.denied_headers.is_some()),
+            ("deniedBody", self.denied_body.is_some()),
+            ("signIn", self.sign_in.is_some()),
+            ("redirectParameter", self.redirect_parameter.is_some()),
+            ("alwaysSetCookie", self.always_set_cookie.is_some()),
+            ("requestRedirect", self.request_redirect.is_some()),
+        ];
+        if let Some((field, _)) = of_http.iter().find(|(_, given)| *given)
+            && self.grpc.is_some()
+        {
+            return refuse(
+                field,
+                "has no meaning with grpc, where the service's answer says it; remove it",
+            );
+        }
+        if self.forward_body.is_some_and(|max| max > MAX_BODY) {
+            return refuse("forwardBody", &format!("is above {MAX_BODY} bytes"));
+        }
+        if self
+            .failure_status
+            .is_some_and(|status| !(400..=599).contains(&status))
+        {
+            return refuse("failureStatus", "is no refusal; 400 to 599 are");
+        }
+        let mut except = self.except.iter();
+        if let Some(index) = except.position(|prefix| !prefix.starts_with('/')) {
+            return refuse(
+                &format!("except[{index}]"),
+                "is no path; it has to begin with a slash",
+            );
+        }
+        Ok(())
+    }
+
+    fn http(&self) -> Result<http::Service, ConfigError> {
+        let method = self.method.as_deref().unwrap_or("GET");
+        if !method.is_empty() && !header::is_token(method.as_bytes()) {
+            return Err(ConfigError::new(
+                "method",
+                format!("{method:?} is no method"),
+            ));
+        }
+        let statuses = self.allowed_statuses.as_deref();
+        if let Some(index) = statuses
+            .into_iter()
+            .flatten()
+            .position(|status| !(200..=299).contains(status))
+        {
+            return Err(ConfigError::new(
+                format!("allowedStatuses[{index}]"),
+                "is no success; 200 to 299 are",
+            ));
+        }
+        let redirect = self.request_redirect.as_deref();
+        let denied = match &self.denied_headers {
+            Some(list) => some_or_all("deniedHeaders", list)?,
+            None => Names::Listed(vec![String::from("www-authenticate")]),
+        };
+        Ok(http::Service {
+            url: url("url", self.url.as_deref().unwrap_or_default())?,
+            method: (!method.is_empty()).then(|| method.to_owned()),
+            forward_target: self.forward_target.unwrap_or_default(),
+            original_headers: self.original_headers.unwrap_or(true),
+            allowed_statuses: self.allowed_statuses.clone(),
+            response_headers: some_or_all(
+                "responseHeaders",
+                self.response_headers.as_deref().unwrap_or_default(),
+            )?,
+            denied_headers: denied,
+            denied_body: self.denied_body.unwrap_or_default(),
+            sign_in: self.sign_in()?,
+            always_set_cookie: self.always_set_cookie.unwrap_or_default(),
+            redirect_header: value("requestRedirect", redirect.unwrap_or("${request.target}"))?,
+        })
+    }
+
     fn set(&self) -> Result<Vec<(String, Template)>, ConfigError> {
         self.set_headers
             .iter()
@@ -191,7 +248,7 @@ impl Config {
         let Some(text) = &self.sign_in else {
             return Ok(None);
         };
-        let parameter = &self.redirect_parameter;
+        let parameter = self.redirect_parameter.as_deref().unwrap_or("rd");
         if parameter.is_empty()
             || !parameter
                 .bytes()
@@ -209,7 +266,7 @@ impl Config {
             .any(|pair| pair.split('=').next() == Some(parameter));
         Ok(Some(SignIn {
             url: url("signIn", text)?,
-            parameter: (!there).then(|| parameter.clone()),
+            parameter: (!there).then(|| parameter.to_owned()),
         }))
     }
 }
@@ -278,6 +335,18 @@ fn cluster(name: &str) -> Result<String, ConfigError> {
     }
 }
 
+/// A list of names, or `*` for all.
+fn some_or_all(field: &str, list: &[String]) -> Result<Names, ConfigError> {
+    match list {
+        [only] if only == "*" => Ok(Names::All),
+        list if list.iter().any(|name| name == "*") => Err(ConfigError::new(
+            field,
+            "has * beside other names; let it stand alone, or remove it",
+        )),
+        list => names(field, list).map(Names::Listed),
+    }
+}
+
 fn names(field: &str, list: &[String]) -> Result<Vec<String>, ConfigError> {
     let list = list.iter().enumerate();
     list.map(|(index, name)| header_name(&format!("{field}[{index}]"), name))
@@ -292,12 +361,5 @@ fn header_name(field: &str, name: &str) -> Result<String, ConfigError> {
         "transfer-encoding",
         "upgrade",
     ];
-    let name = name.to_ascii_lowercase();
-    match header::is_token(name.as_bytes()) && !RESERVED.contains(&name.as_str()) {
-        true => Ok(name),
-        false => Err(ConfigError::new(
-            field,
-            format!("{name:?} cannot be used here"),
-        )),
-    }
+    header::name(field, name, &RESERVED)
 }

@@ -7,14 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
+use tidegate_jose::{Algorithm, KeySet, Keys, Remote, Rules, Store, Verifier};
 use tidegate_sdk::config::Span;
+use tidegate_sdk::credential::{Place, PlaceConfig, RESERVED};
 use tidegate_sdk::http::Url;
 use tidegate_sdk::{ConfigError, config, header};
 
-use super::algorithm::Algorithm;
-use super::claims::Rules;
-use super::jwks::{KeySet, Keys, Remote, Store};
-use super::places::Place;
 use super::{Policy, Provider};
 
 #[derive(Deserialize)]
@@ -79,15 +77,6 @@ struct RemoteConfig {
     look_again: Span,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct PlaceConfig {
-    header: Option<String>,
-    prefix: Option<String>,
-    query: Option<String>,
-    cookie: Option<String>,
-}
-
 /// A secret shorter than the smallest hash can be guessed (RFC 7518 section 3.2).
 const MIN_SECRET: usize = 32;
 
@@ -116,12 +105,7 @@ fn default_look_again() -> Span {
 }
 
 fn default_from() -> Vec<PlaceConfig> {
-    vec![PlaceConfig {
-        header: Some(String::from("authorization")),
-        prefix: Some(String::from("Bearer ")),
-        query: None,
-        cookie: None,
-    }]
+    vec![PlaceConfig::header("authorization", "Bearer ")]
 }
 
 impl Policy {
@@ -169,7 +153,7 @@ impl Policy {
             let compiled = provider.compile(&format!("providers[{index}]"))?;
             if providers
                 .iter()
-                .any(|other: &Provider| other.issuer == compiled.issuer)
+                .any(|other: &Provider| other.verifier.issuer() == compiled.verifier.issuer())
             {
                 let problem = "is an earlier provider's, too";
                 return Err(ConfigError::new(
@@ -200,11 +184,11 @@ impl ProviderConfig {
                 ConfigError::new(field, "").pointer(),
                 config::escape(name)
             );
-            claim_headers.push((header_name(&field, name)?, claim.clone()));
+            claim_headers.push((header::name(&field, name, &RESERVED)?, claim.clone()));
         }
         let payload_header = self.payload_header.as_deref();
-        let payload_header =
-            payload_header.map(|name| header_name(&format!("{field}.payloadHeader"), name));
+        let payload_header = payload_header
+            .map(|name| header::name(&format!("{field}.payloadHeader"), name, &RESERVED));
         if let Some(scope) = self
             .scopes
             .iter()
@@ -221,22 +205,19 @@ impl ProviderConfig {
             Value::Null => (name, Vec::new()),
             value => (name, vec![value]),
         });
+        let rules = Rules {
+            audiences: self.audiences,
+            clock_skew: self.clock_skew.0,
+            require_expiry: self.require_expiry,
+            max_age: self.max_age.map(|span| span.0),
+            scopes: self.scopes,
+            required: required.collect(),
+        };
         Ok(Provider {
-            issuer: self.issuer,
-            algorithms,
-            keys,
-            rules: Rules {
-                audiences: self.audiences,
-                clock_skew: self.clock_skew.0,
-                require_expiry: self.require_expiry,
-                max_age: self.max_age.map(|span| span.0),
-                scopes: self.scopes,
-                required: required.collect(),
-            },
+            verifier: Verifier::new(self.issuer, algorithms, keys, rules),
             claim_headers,
             payload_header: payload_header.transpose()?,
             claim_properties: self.claims_to_properties,
-            verified: Default::default(),
         })
     }
 
@@ -328,54 +309,13 @@ impl RemoteConfig {
                 "must name a cluster that may be called",
             ));
         }
-        Ok(Keys::Remote(Box::new(Store::new(Remote {
+        let store = Store::new(Remote {
             cluster: self.cluster.clone(),
-            url,
             cache: self.cache.0,
             timeout: self.timeout.0,
             look_again: self.look_again.0,
-        }))))
-    }
-}
-
-impl PlaceConfig {
-    fn compile(&self, field: &str) -> Result<Place, ConfigError> {
-        match (&self.header, &self.query, &self.cookie) {
-            (Some(name), None, None) => Ok(Place::Header {
-                name: header_name(&format!("{field}.header"), name)?,
-                prefix: self.prefix.clone().unwrap_or_default(),
-            }),
-            (None, Some(name), None) if self.prefix.is_none() && !name.is_empty() => {
-                Ok(Place::Query(name.clone()))
-            }
-            (None, None, Some(name))
-                if self.prefix.is_none() && header::is_token(name.as_bytes()) =>
-            {
-                Ok(Place::Cookie(name.clone()))
-            }
-            _ => Err(ConfigError::new(
-                field,
-                "must hold exactly one of header, query and cookie, with a valid name, and a prefix beside header only",
-            )),
-        }
-    }
-}
-
-fn header_name(field: &str, name: &str) -> Result<String, ConfigError> {
-    const RESERVED: [&str; 6] = [
-        "connection",
-        "content-length",
-        "cookie",
-        "host",
-        "te",
-        "transfer-encoding",
-    ];
-    let name = name.to_ascii_lowercase();
-    match header::is_token(name.as_bytes()) && !RESERVED.contains(&name.as_str()) {
-        true => Ok(name),
-        false => Err(ConfigError::new(
-            field,
-            format!("{name:?} cannot be used here"),
-        )),
+        });
+        store.set_url(url);
+        Ok(Keys::Remote(Box::new(store)))
     }
 }

@@ -10,14 +10,16 @@ use tidegate_sdk::{ConfigError, config};
 use super::gcra::{Quota, SECOND};
 use super::key::{Key, Part};
 use super::table::Table;
-use super::{Limit, OnStorageFailure, RateLimit, seconds};
+use super::{Limit, OnFailure, RateLimit, descriptors, seconds};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Config {
     #[serde(default)]
     name: String,
+    #[serde(default)]
     limits: Vec<LimitConfig>,
+    service: Option<descriptors::ServiceConfig>,
     #[serde(default)]
     exempt: Vec<String>,
     #[serde(default)]
@@ -29,7 +31,7 @@ struct Config {
     #[serde(default = "default_body")]
     body: String,
     #[serde(default)]
-    on_storage_failure: OnStorageFailure,
+    on_storage_failure: OnFailure,
     #[serde(default = "default_max_keys")]
     max_keys: u32,
 }
@@ -107,7 +109,13 @@ impl RateLimit {
             .map(|(index, limit)| limit.compile(index, &config))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
-            policy_header: config.headers.then(|| policy_header(&limits)),
+            headers: config.headers,
+            policy_header: (config.headers && !limits.is_empty()).then(|| policy_header(&limits)),
+            service: config
+                .service
+                .map(descriptors::ServiceConfig::compile)
+                .transpose()
+                .map_err(|error| error.within("service"))?,
             limits,
             exempt: networks(&config.exempt)?,
             trusted_hops: config.trusted_hops,
@@ -121,8 +129,12 @@ impl RateLimit {
 impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         let refuse = |field: &str, problem: String| Err(ConfigError::new(field, problem));
-        if self.limits.is_empty() || self.limits.len() > MAX_LIMITS {
-            return refuse("limits", format!("must hold 1 to {MAX_LIMITS} limits"));
+        let none = self.limits.is_empty() && self.service.is_none();
+        if none || self.limits.len() > MAX_LIMITS {
+            return refuse(
+                "limits",
+                format!("must hold 1 to {MAX_LIMITS} limits, or there must be a service"),
+            );
         }
         if !(400..=599).contains(&self.status) {
             return refuse(
@@ -284,8 +296,9 @@ mod tests {
         };
         let top =
             |text: &str| format!(r#"{{"limits": [{{"requests": 1, "per": "second"}}], {text}}}"#);
+        let service = |text: &str| format!(r#"{{"service": {{"cluster": "rls", {text}}}}}"#);
         for (config, field) in [
-            (String::from("{}"), ""),
+            (String::from("{}"), "limits"),
             (String::from(r#"{"limits": []}"#), "limits"),
             (
                 limit(r#""requests": 0, "per": "second""#),
@@ -347,6 +360,44 @@ mod tests {
             (top(r#""trustedHops": -1"#), "trustedHops"),
             (top(r#""maxKeys": 0"#), "maxKeys"),
             (top(r#""onStorageFailure": "retry""#), "onStorageFailure"),
+            (
+                service(r#""domain": "", "descriptors": [["ip"]]"#),
+                "/service/domain",
+            ),
+            (
+                service(r#""domain": "a", "descriptors": []"#),
+                "/service/descriptors",
+            ),
+            (
+                service(r#""domain": "a", "descriptors": [["ip"], []]"#),
+                "/service/descriptors/1",
+            ),
+            (
+                service(r#""domain": "a", "descriptors": [["ips"]]"#),
+                "service.descriptors[0][0]",
+            ),
+            (
+                service(r#""domain": "a", "descriptors": [["ip", {"key": "k"}]]"#),
+                "service.descriptors[0][1]",
+            ),
+            (
+                service(r#""domain": "a", "descriptors": [[{"key": "k", "value": ""}]]"#),
+                "service.descriptors[0][0]",
+            ),
+            (
+                service(
+                    r#""domain": "a", "descriptors": [[{"header": "x", "default": "y", "skipIfAbsent": true}]]"#,
+                ),
+                "service.descriptors[0][0]",
+            ),
+            (
+                service(r#""domain": "a", "descriptors": [["ip"]], "failureStatus": 200"#),
+                "/service/failureStatus",
+            ),
+            (
+                service(r#""domain": "a", "descriptors": [["ip"]], "hitsAddend": 0"#),
+                "/service/hitsAddend",
+            ),
         ] {
             let error = RateLimit::parse(config.as_bytes()).unwrap_err();
             assert_eq!(error.field(), field, "{config}: {error}");

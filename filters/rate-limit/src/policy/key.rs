@@ -89,7 +89,18 @@ impl Part {
         v6_prefix: V6_PREFIX,
     };
 
-    fn value(&self, request: &dyn Request) -> Option<Vec<u8>> {
+    /// One that needs no more than its name.
+    pub(super) fn named(text: &str) -> Option<Self> {
+        match text {
+            "ip" => Some(Self::IP),
+            "path" => Some(Self::Path),
+            "host" => Some(Self::Host),
+            "method" => Some(Self::Method),
+            _ => None,
+        }
+    }
+
+    pub(super) fn value(&self, request: &dyn Request) -> Option<Vec<u8>> {
         match self {
             Self::Ip {
                 v4_prefix,
@@ -132,20 +143,20 @@ impl<'de> Deserialize<'de> for Part {
 
 struct PartVisitor;
 
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Object {
-    source: Option<Source>,
-    ipv4_prefix: Option<u8>,
-    ipv6_prefix: Option<u8>,
-    header: Option<String>,
-    cookie: Option<String>,
-    claim: Option<String>,
+pub(super) struct Object {
+    pub(super) source: Option<Source>,
+    pub(super) ipv4_prefix: Option<u8>,
+    pub(super) ipv6_prefix: Option<u8>,
+    pub(super) header: Option<String>,
+    pub(super) cookie: Option<String>,
+    pub(super) claim: Option<String>,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Source {
+pub(super) enum Source {
     Ip,
 }
 
@@ -157,13 +168,7 @@ impl<'de> Visitor<'de> for PartVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Part, E> {
-        match text {
-            "ip" => Ok(Part::IP),
-            "path" => Ok(Part::Path),
-            "host" => Ok(Part::Host),
-            "method" => Ok(Part::Method),
-            _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
-        }
+        Part::named(text).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Part, A::Error> {
@@ -173,7 +178,7 @@ impl<'de> Visitor<'de> for PartVisitor {
 }
 
 impl Object {
-    fn into_part(self) -> Result<Part, String> {
+    pub(super) fn into_part(self) -> Result<Part, String> {
         let prefixes = self.ipv4_prefix.is_some() || self.ipv6_prefix.is_some();
         match (self.source, self.header, self.cookie, self.claim) {
             (Some(Source::Ip), None, None, None) => {

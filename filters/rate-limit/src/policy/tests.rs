@@ -1,5 +1,7 @@
 //! Whole decisions, over a store in memory.
 
+mod global;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Mutex;

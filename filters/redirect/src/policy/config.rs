@@ -1,7 +1,7 @@
 //! The configuration as it is written, and its compilation.
 
-use regex_lite::{Regex, RegexBuilder};
 use serde::Deserialize;
+use tidegate_sdk::expression::{self, MAX_NESTING, Regex};
 use tidegate_sdk::template::Template;
 use tidegate_sdk::{ConfigError, config, header};
 
@@ -47,8 +47,6 @@ struct LocationConfig {
 }
 
 const MAX_RULES: usize = 128;
-const MAX_PATTERN: usize = 4096;
-const MAX_PROGRAM: usize = 64 * 1024;
 const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 
 fn default_status() -> u16 {
@@ -123,11 +121,11 @@ impl RuleConfig {
         let host = wanted
             .host
             .as_deref()
-            .map(|text| expression(&format!("{field}.match.host"), text));
+            .map(|text| expression::compile(&format!("{field}.match.host"), text, MAX_NESTING));
         let path = wanted
             .path
             .as_deref()
-            .map(|text| expression(&format!("{field}.match.path"), text));
+            .map(|text| expression::compile(&format!("{field}.match.path"), text, MAX_NESTING));
         let (host, path) = (host.transpose()?, path.transpose()?);
         Ok(Rule {
             to: self.target(&format!("{field}.to"), host.as_ref(), path.as_ref())?,
@@ -204,28 +202,10 @@ impl LocationConfig {
                     None => pattern.to_owned(),
                 };
                 Replacement::Expression {
-                    from: expression(&from_field, &pattern)?,
+                    from: expression::compile(&from_field, &pattern, MAX_NESTING)?,
                     to,
                 }
             }
         })
     }
-}
-
-fn expression(field: &str, pattern: &str) -> Result<Regex, ConfigError> {
-    if pattern.len() > MAX_PATTERN {
-        return Err(ConfigError::new(
-            field,
-            format!("is longer than {MAX_PATTERN} bytes"),
-        ));
-    }
-    RegexBuilder::new(pattern)
-        .size_limit(MAX_PROGRAM)
-        .build()
-        .map_err(|error| {
-            ConfigError::new(
-                field,
-                format!("{pattern:?} is no usable expression: {error}"),
-            )
-        })
 }

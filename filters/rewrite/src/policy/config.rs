@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use regex_lite::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use tidegate_sdk::expression::{self, Regex};
 use tidegate_sdk::{ConfigError, config};
 
 use super::template::{Groups, Template};
@@ -54,10 +54,6 @@ struct QueryEdit {
 }
 
 const MAX_RULES: usize = 128;
-const MAX_PATTERN: usize = 4096;
-
-/// Bytes of a compiled expression. Matching takes at most the expression's size times the path's length, so this bounds time.
-const MAX_PROGRAM: usize = 64 * 1024;
 
 /// Nesting of groups in an expression.
 const MAX_NESTING: u32 = 32;
@@ -138,26 +134,9 @@ impl RuleConfig {
 }
 
 fn expression(field: &str, pattern: Option<&str>) -> Result<Option<Regex>, ConfigError> {
-    let Some(pattern) = pattern else {
-        return Ok(None);
-    };
-    if pattern.len() > MAX_PATTERN {
-        return Err(ConfigError::new(
-            field,
-            format!("is longer than {MAX_PATTERN} bytes"),
-        ));
-    }
-    RegexBuilder::new(pattern)
-        .size_limit(MAX_PROGRAM)
-        .nest_limit(MAX_NESTING)
-        .build()
-        .map(Some)
-        .map_err(|error| {
-            ConfigError::new(
-                field,
-                format!("{pattern:?} is no usable expression: {error}"),
-            )
-        })
+    pattern
+        .map(|pattern| expression::compile(field, pattern, MAX_NESTING))
+        .transpose()
 }
 
 fn template(

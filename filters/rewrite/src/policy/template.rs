@@ -1,6 +1,6 @@
 //! Replacements: literal text with `$1`, `${1}` and `${name}` for what a rule's expressions captured; `$$` is a dollar sign.
 
-use regex_lite::{Captures, Regex};
+use tidegate_sdk::expression::{Captures, Regex};
 
 use super::uri::{self, Component, Percent};
 

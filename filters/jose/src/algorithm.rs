@@ -2,9 +2,10 @@
 
 use serde::Deserialize;
 
-/// A signature or MAC algorithm.
+/// A signature or MAC algorithm, by its name in RFC 7518 and RFC 8037.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub(super) enum Algorithm {
+#[allow(missing_docs, reason = "the names are the standard's")]
+pub enum Algorithm {
     HS256,
     HS384,
     HS512,
@@ -22,7 +23,7 @@ pub(super) enum Algorithm {
 
 impl Algorithm {
     /// Those whose keys may be published.
-    pub(super) const ASYMMETRIC: [Self; 10] = [
+    pub const ASYMMETRIC: [Self; 10] = [
         Self::RS256,
         Self::RS384,
         Self::RS512,
@@ -35,10 +36,12 @@ impl Algorithm {
         Self::EdDSA,
     ];
 
-    pub(super) const SYMMETRIC: [Self; 3] = [Self::HS256, Self::HS384, Self::HS512];
+    /// Those whose keys are secrets.
+    pub const SYMMETRIC: [Self; 3] = [Self::HS256, Self::HS384, Self::HS512];
 
     /// The name in `alg`.
-    pub(super) fn name(self) -> &'static str {
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::HS256 => "HS256",
             Self::HS384 => "HS384",

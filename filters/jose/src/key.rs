@@ -7,11 +7,11 @@ use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use serde::Deserialize;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
-use super::algorithm::Algorithm;
-use super::rsa::{self, Hash};
+use crate::algorithm::Algorithm;
+use crate::rsa::{self, Hash};
 
 /// A key whose type decides which algorithms it can be used with: a public key is never a secret.
-pub(super) struct Key {
+pub(crate) struct Key {
     id: Option<String>,
     /// `alg`, if the set says it.
     algorithm: Option<String>,
@@ -29,7 +29,7 @@ enum Material {
 
 /// A JSON Web Key (RFC 7517) as far as signatures need it.
 #[derive(Deserialize)]
-pub(super) struct Jwk {
+pub(crate) struct Jwk {
     kty: String,
     kid: Option<String>,
     alg: Option<String>,
@@ -56,7 +56,7 @@ impl Jwk {
     }
 
     /// The key; `Ok(None)` for one of another purpose or kind, which a set may hold.
-    pub(super) fn compile(&self) -> Result<Option<Key>, &'static str> {
+    pub(crate) fn compile(&self) -> Result<Option<Key>, &'static str> {
         if !self.is_for_signatures() {
             return Ok(None);
         }
@@ -120,7 +120,7 @@ fn point<K, E>(sec1: &[u8], read: impl Fn(&[u8]) -> Result<K, E>) -> Result<K, &
 
 impl Key {
     /// A secret of the configuration.
-    pub(super) fn secret(id: Option<String>, secret: Vec<u8>) -> Self {
+    pub(crate) fn secret(id: Option<String>, secret: Vec<u8>) -> Self {
         Self {
             id,
             algorithm: None,
@@ -128,16 +128,16 @@ impl Key {
         }
     }
 
-    pub(super) fn id(&self) -> Option<&str> {
+    pub(crate) fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
-    pub(super) fn is_secret(&self) -> bool {
+    pub(crate) fn is_secret(&self) -> bool {
         matches!(self.material, Material::Secret(_))
     }
 
     /// Whether it may be the one that has signed: by its name, if the token gives one, and by what it is for.
-    pub(super) fn fits(&self, algorithm: Algorithm, id: Option<&str>) -> bool {
+    pub(crate) fn fits(&self, algorithm: Algorithm, id: Option<&str>) -> bool {
         let named = id.is_none() || self.id.is_none() || self.id.as_deref() == id;
         let meant = self.algorithm.as_deref();
         named && meant.is_none_or(|meant| meant == algorithm.name()) && self.is_for(algorithm)
@@ -159,7 +159,7 @@ impl Key {
     }
 
     /// Whether `signature` is that of `message`.
-    pub(super) fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         use Algorithm as A;
         if !self.is_for(algorithm) {
             return false;

@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use tidegate_sdk::http::Url;
 
-use super::algorithm::Algorithm;
-use super::key::{Jwk, Key};
-use super::token::Token;
+use crate::algorithm::Algorithm;
+use crate::key::{Jwk, Key};
+use crate::token::Token;
 
-/// Where a provider's keys are.
+/// Where keys are.
 #[derive(Debug)]
 pub enum Keys {
     /// In the configuration.
@@ -29,6 +29,7 @@ pub struct KeySet(Vec<Key>);
 #[derive(Debug)]
 pub struct Store {
     remote: Remote,
+    url: RefCell<Option<Url>>,
     keys: RefCell<Option<Rc<KeySet>>>,
     /// When they are fetched again, time since the epoch.
     due: Cell<Duration>,
@@ -41,8 +42,6 @@ pub struct Store {
 pub struct Remote {
     /// The cluster that is called.
     pub cluster: String,
-    /// The address.
-    pub url: Url,
     /// How long keys are kept.
     pub cache: Duration,
     /// The time that a call may take.
@@ -95,15 +94,21 @@ impl KeySet {
         }
     }
 
-    pub(super) fn of_secret(secret: Vec<u8>) -> Self {
+    /// One secret.
+    #[must_use]
+    pub fn of_secret(secret: Vec<u8>) -> Self {
         Self(vec![Key::secret(None, secret)])
     }
 
-    pub(super) fn all_secret(&self) -> bool {
+    /// Whether all of them are secrets.
+    #[must_use]
+    pub fn all_secret(&self) -> bool {
         self.0.iter().all(Key::is_secret)
     }
 
-    pub(super) fn any_secret(&self) -> bool {
+    /// Whether one of them is a secret.
+    #[must_use]
+    pub fn any_secret(&self) -> bool {
         self.0.iter().any(Key::is_secret)
     }
 
@@ -113,7 +118,7 @@ impl KeySet {
         id.is_some_and(|id| !self.0.iter().any(|key| key.id() == Some(id)))
     }
 
-    pub(super) fn verify(&self, algorithm: Algorithm, token: &Token) -> bool {
+    pub(crate) fn verify(&self, algorithm: Algorithm, token: &Token) -> bool {
         self.0
             .iter()
             .filter(|key| key.fits(algorithm, token.key_id()))
@@ -125,9 +130,12 @@ impl KeySet {
 // === impl Store ===
 
 impl Store {
-    pub(super) fn new(remote: Remote) -> Self {
+    /// Keys that are fetched from there, once [`set_url`](Self::set_url) has said the address.
+    #[must_use]
+    pub fn new(remote: Remote) -> Self {
         Self {
             remote,
+            url: RefCell::new(None),
             keys: RefCell::new(None),
             due: Cell::new(Duration::ZERO),
             next_look: Cell::new(Duration::ZERO),
@@ -138,6 +146,20 @@ impl Store {
     #[must_use]
     pub fn remote(&self) -> &Remote {
         &self.remote
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn url(&self) -> Option<Url> {
+        self.url.borrow().clone()
+    }
+
+    /// Says the address. Another one than before is asked at once.
+    pub fn set_url(&self, url: Url) {
+        if self.url.borrow().as_ref() != Some(&url) {
+            self.url.replace(Some(url));
+            self.due.set(Duration::ZERO);
+        }
     }
 
     /// The keys that were fetched last. They serve on when a later fetch fails.

@@ -8,7 +8,7 @@ use crypto_bigint::{Encoding, U64, U2048, U3072, U4096, Uint};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 /// A modulus and an exponent.
-pub(super) struct PublicKey {
+pub(crate) struct PublicKey {
     modulus: Vec<u8>,
     exponent: u64,
     parameters: Parameters,
@@ -23,7 +23,7 @@ enum Parameters {
 
 /// The hash of a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hash {
+pub(crate) enum Hash {
     Sha256,
     Sha384,
     Sha512,
@@ -35,7 +35,7 @@ const MAX_BITS: usize = 4096;
 // === impl PublicKey ===
 
 impl PublicKey {
-    pub(super) fn new(modulus: &[u8], exponent: &[u8]) -> Result<Self, &'static str> {
+    pub(crate) fn new(modulus: &[u8], exponent: &[u8]) -> Result<Self, &'static str> {
         let modulus = strip(modulus);
         let bits = bits(modulus);
         if !(MIN_BITS..=MAX_BITS).contains(&bits) {
@@ -59,7 +59,7 @@ impl PublicKey {
     }
 
     /// RSASSA-PKCS1-v1_5.
-    pub(super) fn verify_pkcs1(&self, hash: Hash, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verify_pkcs1(&self, hash: Hash, message: &[u8], signature: &[u8]) -> bool {
         let Some(encoded) = self.open(signature) else {
             return false;
         };
@@ -76,7 +76,7 @@ impl PublicKey {
     }
 
     /// RSASSA-PSS with MGF1 of the same hash and a salt as long as the hash (RFC 7518 section 3.5).
-    pub(super) fn verify_pss(&self, hash: Hash, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verify_pss(&self, hash: Hash, message: &[u8], signature: &[u8]) -> bool {
         let Some(encoded) = self.open(signature) else {
             return false;
         };

@@ -5,25 +5,27 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tidegate_sdk::header;
 
-use super::Denied;
+use crate::Denied;
 
 /// The claims of a token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claims(Map<String, Value>);
 
-/// What a provider's tokens have to say.
-#[derive(Debug)]
-pub(super) struct Rules {
+/// What tokens have to say.
+#[derive(Debug, Default)]
+pub struct Rules {
     /// One of these has to be among `aud`; none means any.
-    pub(super) audiences: Vec<String>,
-    pub(super) clock_skew: Duration,
-    pub(super) require_expiry: bool,
-    /// The longest time between `iat` and `exp`.
-    pub(super) max_age: Option<Duration>,
+    pub audiences: Vec<String>,
+    /// How much clocks may differ.
+    pub clock_skew: Duration,
+    /// Whether a token without `exp` is wrong.
+    pub require_expiry: bool,
+    /// The longest time since `iat`.
+    pub max_age: Option<Duration>,
     /// All of these have to be in `scope` or `scp`.
-    pub(super) scopes: Vec<String>,
+    pub scopes: Vec<String>,
     /// Claims and the values of which they have to have one; none means that the claim has to be there.
-    pub(super) required: Vec<(String, Vec<Value>)>,
+    pub required: Vec<(String, Vec<Value>)>,
 }
 
 /// Longest claim that becomes a header.
@@ -32,7 +34,7 @@ const MAX_HEADER: usize = 4096;
 // === impl Claims ===
 
 impl Claims {
-    pub(super) fn parse(json: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(json: &[u8]) -> Option<Self> {
         match serde_json::from_slice(json) {
             Ok(Value::Object(claims)) => Some(Self(claims)),
             _ => None,
@@ -40,7 +42,8 @@ impl Claims {
     }
 
     /// A claim by its name, or by a path with dots into nested ones (`realm_access.roles`).
-    pub(super) fn get(&self, path: &str) -> Option<&Value> {
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&Value> {
         if let Some(value) = self.0.get(path) {
             return Some(value);
         }
@@ -49,13 +52,16 @@ impl Claims {
         names.try_fold(first, |value, name| value.get(name))
     }
 
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    /// A claim that is text.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()
     }
 
     /// A claim as a header carries it: text and numbers as they are, lists with commas, objects as JSON. `None` where it would not
     /// be a header's value.
-    pub(super) fn header_value(&self, path: &str) -> Option<String> {
+    #[must_use]
+    pub fn header_value(&self, path: &str) -> Option<String> {
         let value = match self.get(path)? {
             Value::Null => return None,
             Value::String(text) => text.clone(),
@@ -94,7 +100,7 @@ fn member(value: &Value) -> Option<String> {
 // === impl Rules ===
 
 impl Rules {
-    pub(super) fn check(
+    pub(crate) fn check(
         &self,
         claims: &Claims,
         issuer: Option<&str>,

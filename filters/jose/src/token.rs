@@ -5,9 +5,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::Claims;
+use crate::Claims;
 
-pub(super) type Digest = [u8; 32];
+pub(crate) type Digest = [u8; 32];
 
 /// A token.
 #[derive(Debug)]
@@ -20,7 +20,6 @@ pub struct Token {
     payload: usize,
     signed: usize,
     signature: Vec<u8>,
-    place: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -35,8 +34,12 @@ struct Header {
 const MAX_TOKEN: usize = 16 * 1024;
 
 impl Token {
-    /// Reads a token found in a place, without believing anything.
-    pub(super) fn parse(text: &[u8], place: usize) -> Result<Self, &'static str> {
+    /// Reads a token without believing anything.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse(text: &[u8]) -> Result<Self, &'static str> {
         if text.len() > MAX_TOKEN {
             return Err("The token is too long");
         }
@@ -61,7 +64,6 @@ impl Token {
             text: text.to_vec(),
             payload: first + 1,
             signed: second,
-            place,
         })
     }
 
@@ -83,30 +85,27 @@ impl Token {
         self.claims.text("iss")
     }
 
-    pub(super) fn claims(&self) -> &Claims {
+    pub(crate) fn claims(&self) -> &Claims {
         &self.claims
     }
 
     /// What is signed.
-    pub(super) fn signed(&self) -> &[u8] {
+    pub(crate) fn signed(&self) -> &[u8] {
         &self.text[..self.signed]
     }
 
-    pub(super) fn signature(&self) -> &[u8] {
+    pub(crate) fn signature(&self) -> &[u8] {
         &self.signature
     }
 
     /// The claims as they stand in the token, in base64url.
-    pub(super) fn payload(&self) -> &[u8] {
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
         &self.text[self.payload..self.signed]
     }
 
-    pub(super) fn place(&self) -> usize {
-        self.place
-    }
-
     /// Of all of it, the signature too: two signatures of the same claims are two tokens.
-    pub(super) fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         Sha256::digest(&self.text).into()
     }
 }
