@@ -1,32 +1,17 @@
 //! Compiles the guest programs: those in Rust by one nested cargo to wasm32-wasip1, in a target directory of its own (in the outer
-//! one it would wait for the lock that the outer cargo holds), those in WAT right here. Then writes a constant for each, and the
+//! one it would wait for the lock that the outer cargo holds), those in WAT right here, and a component. Then writes a constant for each, and the
 //! macro that names them all.
 
-use std::env;
-use std::ffi::OsString;
+#[path = "../../../filters/nested.rs"]
+mod nested;
+
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, exit};
 
-const TARGET: &str = "wasm32-wasip1";
-const PROFILE: &str = "filter";
+use nested::{COMPONENT, MODULE, Nested, copy, fail, variable};
+
 const PACKAGE: &str = "tidegate-wasm-guest-programs";
-
-/// Settings of the outer build that must not reach the guests.
-const FOREIGN: [&str; 12] = [
-    "RUSTC_WRAPPER",
-    "RUSTC_WORKSPACE_WRAPPER",
-    "CARGO_BUILD_RUSTC_WRAPPER",
-    "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
-    "RUSTFLAGS",
-    "CARGO_BUILD_RUSTFLAGS",
-    "CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS",
-    "CARGO_BUILD_TARGET",
-    "CARGO_TARGET_DIR",
-    "CARGO_BUILD_TARGET_DIR",
-    "CLIPPY_ARGS",
-    "LLVM_PROFILE_FILE",
-];
 
 fn main() {
     let guests = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
@@ -35,23 +20,30 @@ fn main() {
         .nth(3)
         .expect("guests lie three folders below the workspace");
     let out = PathBuf::from(variable("OUT_DIR"));
-    for path in ["build.rs", "wat", "programs"] {
+    for path in ["build.rs", "wat", "programs", "component"] {
         println!("cargo::rerun-if-changed={}", guests.join(path).display());
     }
     println!(
         "cargo::rerun-if-changed={}",
         workspace.join("Cargo.lock").display()
     );
+    for path in ["filters/nested.rs", "wit"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(path).display());
+    }
 
-    let target_dir = target_dir(&out).join("guests");
-    build(workspace, &target_dir);
-    let mut names = Vec::new();
+    let arguments = ["--examples", "--package", PACKAGE].map(String::from);
+    let folder = Nested {
+        what: "the guest programs",
+        workspace,
+        folder: "guests",
+        target: MODULE,
+        arguments: &arguments,
+        flags: OsStr::new(""),
+    }
+    .build();
+    let mut names = vec![component(workspace, &out)];
     for name in stems(&guests.join("programs/examples"), "rs") {
-        let module = target_dir
-            .join(TARGET)
-            .join(PROFILE)
-            .join("examples")
-            .join(format!("{name}.wasm"));
+        let module = folder.join("examples").join(format!("{name}.wasm"));
         copy(&module, &out.join(format!("{name}.wasm")));
         names.push(name);
     }
@@ -66,6 +58,25 @@ fn main() {
         fail(&format!("two guest programs are named {}", pair[0]));
     }
     write(&out.join("guests.rs"), source(&names).as_bytes());
+}
+
+/// Compiles the guest component; its name.
+fn component(workspace: &Path, out: &Path) -> String {
+    let arguments = ["--lib", "--package", "tidegate-wasm-guest-component"].map(String::from);
+    let folder = Nested {
+        what: "the guest component",
+        workspace,
+        folder: "guests",
+        target: COMPONENT,
+        arguments: &arguments,
+        flags: OsStr::new(""),
+    }
+    .build();
+    copy(
+        &folder.join("tidegate_wasm_guest_component.wasm"),
+        &out.join("component.wasm"),
+    );
+    "component".to_owned()
 }
 
 /// The constants and the macro.
@@ -111,57 +122,8 @@ fn stems(folder: &Path, extension: &str) -> Vec<String> {
         .collect()
 }
 
-/// The target directory that this build runs in. Cargo marks it with a file; without one the modules stay in OUT_DIR.
-fn target_dir(out: &Path) -> &Path {
-    out.ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").exists())
-        .unwrap_or(out)
-}
-
-fn build(workspace: &Path, target_dir: &Path) {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(&cargo);
-    command
-        .current_dir(workspace)
-        .args(["build", "--examples", "--locked", "--profile", PROFILE])
-        .args(["--target", TARGET, "--package", PACKAGE])
-        .arg("--target-dir")
-        .arg(target_dir);
-    for name in FOREIGN {
-        command.env_remove(name);
-    }
-    // Set, it overrides flags in configuration files too.
-    command.env("CARGO_ENCODED_RUSTFLAGS", "");
-    match command.status() {
-        Ok(status) if status.success() => {}
-        Ok(status) => fail(&format!(
-            "the guest programs do not compile ({status}; is the Rust target {TARGET} installed?): {command:?}"
-        )),
-        Err(error) => fail(&format!("cannot run {}: {error}", cargo.display())),
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    if let Err(error) = std::fs::copy(from, to) {
-        fail(&format!(
-            "cannot copy {} to {}: {error}",
-            from.display(),
-            to.display()
-        ));
-    }
-}
-
 fn write(path: &Path, bytes: &[u8]) {
     if let Err(error) = std::fs::write(path, bytes) {
         fail(&format!("cannot write {}: {error}", path.display()));
     }
-}
-
-fn variable(name: &str) -> OsString {
-    env::var_os(name).unwrap_or_else(|| fail(&format!("{name} is not set: run this through cargo")))
-}
-
-fn fail(message: &str) -> ! {
-    println!("cargo::error={message}");
-    exit(1)
 }

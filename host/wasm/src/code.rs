@@ -15,9 +15,10 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{self, SHA256};
 use aws_lc_rs::hmac;
 
+use crate::component::is_component;
 use crate::engine::Engine;
 use crate::failure::{CodeError, LoadError};
-use crate::module::Module;
+use crate::module::{Code, Module};
 
 const MAGIC: &[u8; 8] = b"TGCODE1\0";
 const TAG: usize = 32;
@@ -29,6 +30,16 @@ pub(crate) type Digest = [u8; 32];
 /// that nobody else can read or write.
 #[derive(Clone)]
 pub struct CodeKey(hmac::Key);
+
+/// Where the sealed code of one snapshot is kept. Whatever it gives back is checked.
+pub trait CodeSlot {
+    /// What seals it.
+    fn key(&self) -> &CodeKey;
+    /// What was kept last.
+    fn read(&self) -> Option<Vec<u8>>;
+    /// Keeps this instead. May fail silently: the code is compiled anew then.
+    fn write(&self, sealed: &[u8]);
+}
 
 // === impl CodeKey ===
 
@@ -66,16 +77,11 @@ impl Module {
     /// Its compiled code under that seal, for [`deserialize`](Self::deserialize). Key files by the module's digest and
     /// [`Engine::compatibility`].
     pub fn serialize(&self, key: &CodeKey) -> Result<Vec<u8>, CodeError> {
-        let code = self
-            .compiled()
-            .serialize()
-            .map_err(|error| CodeError::Serialize(format!("{error:#}")))?;
-        let tag = key.tag(self.engine().compatibility(), self.digest(), &code);
-        let mut sealed = Vec::with_capacity(MAGIC.len() + TAG + code.len());
-        sealed.extend_from_slice(MAGIC);
-        sealed.extend_from_slice(tag.as_ref());
-        sealed.extend_from_slice(&code);
-        Ok(sealed)
+        let code = match self.code() {
+            Code::Module(pre) => pre.module().serialize(),
+            Code::Component(code) => code.component().serialize(),
+        };
+        seal(self.engine(), self.digest(), code, key)
     }
 
     /// A module from its WebAssembly and the code that [`serialize`](Self::serialize) sealed, some hundred times faster than
@@ -92,17 +98,91 @@ impl Module {
         key: &CodeKey,
     ) -> Result<Self, CodeError> {
         let digest = digest_of(wasm);
-        let code = open(engine.compatibility(), &digest, sealed, key).ok_or(CodeError::Foreign)?;
-        #[allow(
-            unsafe_code,
-            reason = "wasmtime cannot know who wrote the code; the seal does"
-        )]
-        // SAFETY: the tag was made with a secret that only this host has, over code that wasmtime serialized in an engine of the
-        // same compatibility hash.
-        let module = unsafe { wasmtime::Module::deserialize(engine.wasmtime(), code) };
-        let module = module.map_err(|error| CodeError::Incompatible(format!("{error:#}")))?;
+        let code = unseal(engine, &digest, sealed, key)?;
+        if is_component(wasm) {
+            #[allow(
+                unsafe_code,
+                reason = "wasmtime cannot know who wrote the code; the seal does"
+            )]
+            // SAFETY: as for modules, see `module_of`.
+            let component =
+                unsafe { wasmtime::component::Component::deserialize(engine.wasmtime(), code) };
+            let component = component.map_err(incompatible)?;
+            return Ok(Self::assemble_component(engine, wasm, digest, &component)?);
+        }
+        let module = module_of(engine, code)?;
         Ok(Self::assemble(engine, wasm, digest, &module)?)
     }
+}
+
+/// Compiles, or takes what was compiled before.
+pub(crate) fn compile(
+    engine: &Engine,
+    wasm: &[u8],
+    slot: Option<&dyn CodeSlot>,
+) -> Result<wasmtime::Module, LoadError> {
+    let digest = digest_of(wasm);
+    if let Some(slot) = slot
+        && let Some(sealed) = slot.read()
+        && let Ok(code) = unseal(engine, &digest, &sealed, slot.key())
+        && let Ok(module) = module_of(engine, code)
+    {
+        return Ok(module);
+    }
+    let module = wasmtime::Module::new(engine.wasmtime(), wasm)
+        .map_err(|error| LoadError::Invalid(format!("{:#}", error.root_cause())))?;
+    if let Some(slot) = slot {
+        match seal(engine, &digest, module.serialize(), slot.key()) {
+            Ok(sealed) => slot.write(&sealed),
+            Err(error) => tracing::debug!(%error, "compiled code is not kept"),
+        }
+    }
+    Ok(module)
+}
+
+fn seal(
+    engine: &Engine,
+    wasm: &Digest,
+    code: wasmtime::Result<Vec<u8>>,
+    key: &CodeKey,
+) -> Result<Vec<u8>, CodeError> {
+    let code = code.map_err(|error| CodeError::Serialize(format!("{error:#}")))?;
+    let tag = key.tag(engine.compatibility(), wasm, &code);
+    let mut sealed = Vec::with_capacity(MAGIC.len() + TAG + code.len());
+    sealed.extend_from_slice(MAGIC);
+    sealed.extend_from_slice(tag.as_ref());
+    sealed.extend_from_slice(&code);
+    Ok(sealed)
+}
+
+/// The code under a seal of ours.
+fn unseal<'a>(
+    engine: &Engine,
+    wasm: &Digest,
+    sealed: &'a [u8],
+    key: &CodeKey,
+) -> Result<&'a [u8], CodeError> {
+    open(engine.compatibility(), wasm, sealed, key).ok_or(CodeError::Foreign)
+}
+
+/// The module that code from [`unseal`] is.
+fn module_of(engine: &Engine, code: &[u8]) -> Result<wasmtime::Module, CodeError> {
+    #[allow(
+        unsafe_code,
+        reason = "wasmtime cannot know who wrote the code; the seal does"
+    )]
+    // SAFETY: the tag was made with a secret that only this host has, over code that wasmtime serialized in an engine of the
+    // same compatibility hash.
+    let module = unsafe { wasmtime::Module::deserialize(engine.wasmtime(), code) };
+    module.map_err(incompatible)
+}
+
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err wants"
+)]
+fn incompatible(error: wasmtime::Error) -> CodeError {
+    CodeError::Incompatible(format!("{error:#}"))
 }
 
 fn open<'a>(

@@ -9,7 +9,7 @@ use crate::failure::{EngineError, LoadError};
 use crate::host::Host;
 use crate::module::{AbiVersion, Module};
 use crate::ticker::Ticker;
-use crate::{code, hostcalls, wasi};
+use crate::{code, component, hostcalls, wasi};
 
 /// Stack that a guest may use. The thread's own must be larger.
 const GUEST_STACK: usize = 1 << 20;
@@ -24,6 +24,8 @@ struct Inner {
     wasmtime: wasmtime::Engine,
     /// In the order of [`AbiVersion`].
     functions: [Functions; 4],
+    /// For components.
+    component: wasmtime::component::Linker<Host>,
     ticker: Ticker,
     compatibility: String,
 }
@@ -47,12 +49,14 @@ impl Engine {
             Functions::of(&wasmtime, AbiVersion::V0_2_1).map_err(refused)?,
             Functions::of(&wasmtime, AbiVersion::V0_2_100).map_err(refused)?,
         ];
+        let component = component::linker(&wasmtime).map_err(refused)?;
         let ticker = Ticker::start(wasmtime.clone())?;
         let compatibility = code::compatibility(&wasmtime);
         Ok(Self {
             inner: Arc::new(Inner {
                 wasmtime,
                 functions,
+                component,
                 ticker,
                 compatibility,
             }),
@@ -80,6 +84,10 @@ impl Engine {
 
     pub(crate) fn linker(&self, abi: AbiVersion) -> &Linker<Host> {
         &self.functions(abi).linker
+    }
+
+    pub(crate) fn component_linker(&self) -> &wasmtime::component::Linker<Host> {
+        &self.inner.component
     }
 
     /// Names the first import that this ABI version does not have.

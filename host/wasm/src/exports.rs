@@ -1,113 +1,63 @@
-//! The guest's callbacks, looked up once and typed.
+//! The guest's callbacks, whichever form the filter has.
 
-use wasmtime::{Instance, Store, TypedFunc, WasmParams, WasmResults};
+mod module;
+
+use wasmtime::{Instance, Store};
 
 use crate::action::Callback;
+use crate::component::ComponentExports;
 use crate::host::Host;
-use crate::module::AbiVersion;
 
-type One = TypedFunc<u32, ()>;
-type Two = TypedFunc<(u32, u32), ()>;
-type Three = TypedFunc<(u32, u32, u32), ()>;
-type Five = TypedFunc<(u32, u32, u32, u32, u32), ()>;
-type TwoToOne = TypedFunc<(u32, u32), u32>;
-type ThreeToOne = TypedFunc<(u32, u32, u32), u32>;
+pub(crate) use module::{Entry, find};
+use module::{ModuleExports, call};
 
-/// What the instance exports; an absent callback is one that need not be called.
+/// What an instance exports; an absent callback is one that need not be called.
 #[derive(Default)]
-pub(crate) struct Exports {
-    pub(crate) context_create: Option<Two>,
-    pub(crate) vm_start: Option<TwoToOne>,
-    pub(crate) configure: Option<TwoToOne>,
-    pub(crate) tick: Option<One>,
-    pub(crate) queue_ready: Option<Two>,
-    pub(crate) http_call_response: Option<Five>,
-    pub(crate) grpc_receive_initial_metadata: Option<Three>,
-    pub(crate) grpc_receive: Option<Three>,
-    pub(crate) grpc_receive_trailing_metadata: Option<Three>,
-    pub(crate) grpc_close: Option<Three>,
-    pub(crate) done: Option<TypedFunc<u32, u32>>,
-    pub(crate) delete: Option<One>,
-    log: Option<One>,
-    request_headers: Headers,
-    response_headers: Headers,
-    request_body: Option<ThreeToOne>,
-    response_body: Option<ThreeToOne>,
-    request_trailers: Option<TwoToOne>,
-    response_trailers: Option<TwoToOne>,
-}
-
-/// A headers callback, whose parameters depend on the ABI version.
-#[derive(Default)]
-enum Headers {
+pub(crate) enum Exports {
+    /// It is not instantiated yet.
     #[default]
-    Absent,
-    /// 0.1.0
-    Two(TwoToOne),
-    /// 0.2.x, with `end_of_stream`
-    Three(ThreeToOne),
+    None,
+    /// Of a proxy-wasm module.
+    Module(Box<ModuleExports>),
+    /// Of a component for the world `tidegate:filter/filter`.
+    Component(Box<ComponentExports>),
 }
 
-/// The functions that make an instance ready, in the order of Envoy.
-pub(crate) struct Entry {
-    initialize: Option<TypedFunc<(), ()>>,
-    main: Option<TypedFunc<(u32, u32), u32>>,
-    main_void: Option<TypedFunc<(), u32>>,
-    start: Option<TypedFunc<(), ()>>,
+/// A gRPC event, with the number of headers or bytes that it brings.
+#[derive(Clone, Copy)]
+pub(crate) enum Grpc {
+    InitialMetadata(u32),
+    Message(u32),
+    TrailingMetadata(u32),
+    Close(u32),
 }
-
-// === impl Exports ===
 
 impl Exports {
-    pub(crate) fn find(instance: &Instance, store: &mut Store<Host>) -> Self {
-        let abi = store.data().abi;
-        Self {
-            context_create: find(instance, store, "proxy_on_context_create"),
-            vm_start: find(instance, store, "proxy_on_vm_start"),
-            configure: find(instance, store, "proxy_on_configure"),
-            tick: find(instance, store, "proxy_on_tick"),
-            queue_ready: find(instance, store, "proxy_on_queue_ready"),
-            http_call_response: find(instance, store, "proxy_on_http_call_response"),
-            grpc_receive_initial_metadata: find(
-                instance,
-                store,
-                "proxy_on_grpc_receive_initial_metadata",
-            ),
-            grpc_receive: find(instance, store, "proxy_on_grpc_receive"),
-            grpc_receive_trailing_metadata: find(
-                instance,
-                store,
-                "proxy_on_grpc_receive_trailing_metadata",
-            ),
-            grpc_close: find(instance, store, "proxy_on_grpc_close"),
-            done: find(instance, store, "proxy_on_done"),
-            delete: find(instance, store, "proxy_on_delete"),
-            log: find(instance, store, "proxy_on_log"),
-            request_headers: Headers::find(instance, store, "proxy_on_request_headers", abi),
-            response_headers: Headers::find(instance, store, "proxy_on_response_headers", abi),
-            request_body: find(instance, store, "proxy_on_request_body"),
-            response_body: find(instance, store, "proxy_on_response_body"),
-            request_trailers: find(instance, store, "proxy_on_request_trailers"),
-            response_trailers: find(instance, store, "proxy_on_response_trailers"),
+    pub(crate) fn of_module(instance: &Instance, store: &mut Store<Host>) -> Self {
+        Self::Module(Box::new(ModuleExports::find(instance, store)))
+    }
+
+    /// What to say of a callback that refused; a component's reason is what it logged last.
+    pub(crate) fn refusal(&self, callback: &str, last_error: &str) -> String {
+        match (self, last_error) {
+            (Self::Component(_), "") => "it gives no reason".to_owned(),
+            (Self::Component(_), reason) => reason.to_owned(),
+            (_, "") => format!("{callback} returned false without logging an error"),
+            (_, error) => format!("{callback} returned false; its last error log: {error}"),
         }
     }
 
     /// Whether calling it would do anything.
     #[inline]
     pub(crate) fn has(&self, callback: Callback) -> bool {
-        match callback {
-            Callback::RequestHeaders { .. } => !matches!(self.request_headers, Headers::Absent),
-            Callback::ResponseHeaders { .. } => !matches!(self.response_headers, Headers::Absent),
-            Callback::RequestBody { .. } => self.request_body.is_some(),
-            Callback::ResponseBody { .. } => self.response_body.is_some(),
-            Callback::RequestTrailers => self.request_trailers.is_some(),
-            Callback::ResponseTrailers => self.response_trailers.is_some(),
-            Callback::Log => self.log.is_some(),
-            Callback::Done => self.done.is_some(),
+        match self {
+            Self::None => false,
+            Self::Module(module) => module.has(callback),
+            Self::Component(component) => component.has(callback),
         }
     }
 
-    /// Calls it with `n` headers or bytes; 0 where it is absent.
+    /// A callback on a stream, with `n` headers or bytes; 0 where it is absent.
     #[inline]
     pub(crate) fn call(
         &self,
@@ -116,106 +66,144 @@ impl Exports {
         id: u32,
         n: u32,
     ) -> wasmtime::Result<u32> {
-        match callback {
-            Callback::RequestHeaders { end_of_stream } => {
-                self.request_headers.call(store, id, n, end_of_stream)
-            }
-            Callback::ResponseHeaders { end_of_stream } => {
-                self.response_headers.call(store, id, n, end_of_stream)
-            }
-            Callback::RequestBody { end_of_stream } => call(
-                self.request_body.as_ref(),
-                store,
-                (id, n, u32::from(end_of_stream)),
-            ),
-            Callback::ResponseBody { end_of_stream } => call(
-                self.response_body.as_ref(),
-                store,
-                (id, n, u32::from(end_of_stream)),
-            ),
-            Callback::RequestTrailers => call(self.request_trailers.as_ref(), store, (id, n)),
-            Callback::ResponseTrailers => call(self.response_trailers.as_ref(), store, (id, n)),
-            Callback::Log => call(self.log.as_ref(), store, id).map(|()| 0),
-            Callback::Done => call(self.done.as_ref(), store, id),
+        match self {
+            Self::None => Ok(0),
+            Self::Module(module) => module.call(store, callback, id, n),
+            Self::Component(component) => component.call(store, callback, id, n),
         }
     }
-}
 
-// === impl Headers ===
-
-impl Headers {
-    fn find(instance: &Instance, store: &mut Store<Host>, name: &str, abi: AbiVersion) -> Self {
-        let found = match abi {
-            AbiVersion::V0_1_0 => find(instance, store, name).map(Self::Two),
-            AbiVersion::V0_2_0 | AbiVersion::V0_2_1 | AbiVersion::V0_2_100 => {
-                find(instance, store, name).map(Self::Three)
-            }
-        };
-        found.unwrap_or(Self::Absent)
+    /// A context begins: a root (parent 0) or a stream.
+    pub(crate) fn create(
+        &self,
+        store: &mut Store<Host>,
+        id: u32,
+        parent: u32,
+    ) -> wasmtime::Result<()> {
+        match self {
+            Self::Module(module) => call(module.context_create.as_ref(), store, (id, parent)),
+            // Its first callback tells it.
+            Self::None | Self::Component(_) => Ok(()),
+        }
     }
 
-    fn call(
+    /// The VM's configuration, of that size. 0 is a refusal.
+    pub(crate) fn start(&self, store: &mut Store<Host>, id: u32, n: u32) -> wasmtime::Result<u32> {
+        match self {
+            Self::Module(module) => match &module.vm_start {
+                Some(vm_start) => vm_start.call(store, (id, n)),
+                None => Ok(1),
+            },
+            Self::None | Self::Component(_) => Ok(1),
+        }
+    }
+
+    /// A root's configuration, of that size. 0 is a refusal.
+    pub(crate) fn configure(
         &self,
         store: &mut Store<Host>,
         id: u32,
         n: u32,
-        end_of_stream: bool,
     ) -> wasmtime::Result<u32> {
         match self {
-            Self::Absent => Ok(0),
-            Self::Two(function) => function.call(store, (id, n)),
-            Self::Three(function) => function.call(store, (id, n, u32::from(end_of_stream))),
-        }
-    }
-}
-
-// === impl Entry ===
-
-impl Entry {
-    pub(crate) fn find(instance: &Instance, store: &mut Store<Host>) -> Self {
-        Self {
-            initialize: find(instance, store, "_initialize"),
-            main: find(instance, store, "main"),
-            main_void: find(instance, store, "__main_void"),
-            start: find(instance, store, "_start"),
+            Self::None => Ok(1),
+            Self::Module(module) => match &module.configure {
+                Some(configure) => configure.call(store, (id, n)),
+                None => Ok(1),
+            },
+            Self::Component(component) => component.configure(store, id),
         }
     }
 
-    /// `_initialize` and then a main function, else `_start`, else nothing.
-    pub(crate) fn run(&self, store: &mut Store<Host>) -> wasmtime::Result<()> {
-        let Some(initialize) = &self.initialize else {
-            return match &self.start {
-                Some(start) => start.call(store, ()),
-                None => Ok(()),
-            };
+    /// A root is to go. 0 asks for more time.
+    pub(crate) fn root_done(&self, store: &mut Store<Host>, id: u32) -> wasmtime::Result<u32> {
+        match self {
+            Self::Module(module) => match &module.done {
+                Some(done) => done.call(store, id),
+                None => Ok(1),
+            },
+            Self::None | Self::Component(_) => Ok(1),
+        }
+    }
+
+    /// A root is gone.
+    pub(crate) fn delete_root(&self, store: &mut Store<Host>, id: u32) -> wasmtime::Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::Module(module) => call(module.delete.as_ref(), store, id),
+            Self::Component(component) => component.remove(store, id),
+        }
+    }
+
+    /// A stream is over.
+    pub(crate) fn delete_stream(&self, store: &mut Store<Host>, id: u32) -> wasmtime::Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::Module(module) => call(module.delete.as_ref(), store, id),
+            Self::Component(component) => component.end(store, id),
+        }
+    }
+
+    /// A root's tick.
+    pub(crate) fn tick(&self, store: &mut Store<Host>, root: u32) -> wasmtime::Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::Module(module) => call(module.tick.as_ref(), store, root),
+            Self::Component(component) => component.tick(store, root),
+        }
+    }
+
+    /// Something lies in a root's queue. The world has no queues.
+    pub(crate) fn queue_ready(
+        &self,
+        store: &mut Store<Host>,
+        root: u32,
+        token: u32,
+    ) -> wasmtime::Result<()> {
+        match self {
+            Self::Module(module) => call(module.queue_ready.as_ref(), store, (root, token)),
+            Self::None | Self::Component(_) => Ok(()),
+        }
+    }
+
+    /// The answer to an HTTP call, with so many headers, bytes and trailers.
+    pub(crate) fn http_answer(
+        &self,
+        store: &mut Store<Host>,
+        root: u32,
+        token: u32,
+        (headers, body, trailers): (u32, u32, u32),
+    ) -> wasmtime::Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::Module(module) => call(
+                module.http_call_response.as_ref(),
+                store,
+                (root, token, headers, body, trailers),
+            ),
+            Self::Component(component) => component.http_answer(store, root, token),
+        }
+    }
+
+    /// Something about a gRPC call.
+    pub(crate) fn grpc(
+        &self,
+        store: &mut Store<Host>,
+        root: u32,
+        token: u32,
+        event: Grpc,
+    ) -> wasmtime::Result<()> {
+        let module = match self {
+            Self::None => return Ok(()),
+            Self::Component(component) => return component.grpc(store, root, token, event),
+            Self::Module(module) => module,
         };
-        initialize.call(&mut *store, ())?;
-        match (&self.main, &self.main_void) {
-            (Some(main), _) => main.call(store, (0, 0)).map(drop),
-            (None, Some(main)) => main.call(store, ()).map(drop),
-            (None, None) => Ok(()),
-        }
-    }
-}
-
-/// The export of that name and type. Types of callbacks were checked when the module was compiled.
-pub(crate) fn find<P: WasmParams, R: WasmResults>(
-    instance: &Instance,
-    store: &mut Store<Host>,
-    name: &str,
-) -> Option<TypedFunc<P, R>> {
-    instance.get_typed_func(store, name).ok()
-}
-
-/// Calls it if it is there.
-#[inline]
-pub(crate) fn call<P: WasmParams, R: WasmResults + Default>(
-    function: Option<&TypedFunc<P, R>>,
-    store: &mut Store<Host>,
-    parameters: P,
-) -> wasmtime::Result<R> {
-    match function {
-        Some(function) => function.call(store, parameters),
-        None => Ok(R::default()),
+        let (callback, n) = match event {
+            Grpc::InitialMetadata(n) => (&module.grpc_receive_initial_metadata, n),
+            Grpc::Message(n) => (&module.grpc_receive, n),
+            Grpc::TrailingMetadata(n) => (&module.grpc_receive_trailing_metadata, n),
+            Grpc::Close(n) => (&module.grpc_close, n),
+        };
+        call(callback.as_ref(), store, (root, token, n))
     }
 }

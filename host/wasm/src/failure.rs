@@ -24,11 +24,28 @@ pub enum LoadError {
         "not a WebAssembly module: it does not start with \\0asm; build with `cargo build --target wasm32-wasip1` or the like"
     )]
     NotWasm,
-    /// A component of the component model.
+    /// A component that is no filter.
     #[error(
-        "this is a WebAssembly component; a proxy-wasm filter is a core module: build for wasm32-wasip1, not wasm32-wasip2"
+        "this component is for another world: it does not export tidegate:filter/on-plugin@0.1.0, but {}; build it against the world tidegate:filter/filter",
+        or_nothing(exports)
     )]
-    Component,
+    OtherWorld {
+        /// Names of what it exports.
+        exports: String,
+    },
+    /// A component that imports what no filter has.
+    #[error(
+        "the component imports {name}; a filter may import interfaces of tidegate:filter and of WASI 0.2 alone: rebuild it without"
+    )]
+    ForeignImport {
+        /// The import.
+        name: String,
+    },
+    /// A component that has the right names with other types.
+    #[error(
+        "the component does not fit tidegate:filter@0.1.0: {0}; build it against this version of the world"
+    )]
+    WorldType(String),
     /// It does not validate or compile.
     #[error("invalid module: {0}")]
     Invalid(String),
@@ -74,6 +91,10 @@ pub enum LoadError {
         /// The ABI version the module claims.
         abi: &'static str,
     },
+}
+
+fn or_nothing(names: &str) -> &str {
+    if names.is_empty() { "nothing" } else { names }
 }
 
 /// Compiled code could not be kept or brought back.

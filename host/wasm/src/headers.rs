@@ -1,5 +1,6 @@
 //! Header maps as the ABI shows them: pseudo-headers first, in the order Envoy presents them, then the fields.
 
+mod inline;
 mod view;
 
 use http::uri::{PathAndQuery, Scheme};
@@ -9,6 +10,8 @@ use tidegate_model::{RequestHead, ResponseHead};
 use crate::pairs::Pair;
 use crate::status::Status;
 use crate::stream::PseudoSet;
+use inline::join;
+pub(crate) use inline::{is_inline_in_requests, is_inline_in_responses, join_lines};
 pub(crate) use view::View;
 
 /// `WasmHeaderMapType`
@@ -233,57 +236,8 @@ impl Fields<'_> {
     /// Envoy's inline headers hold one string, so that adding to one joins.
     fn keeps_single(&self, name: &str) -> bool {
         match self {
-            Self::Request(..) => matches!(
-                name,
-                "accept"
-                    | "accept-encoding"
-                    | "access-control-request-headers"
-                    | "access-control-request-method"
-                    | "authorization"
-                    | "cache-control"
-                    | "content-type"
-                    | "expect"
-                    | "grpc-timeout"
-                    | "if-none-match"
-                    | "keep-alive"
-                    | "origin"
-                    | "referer"
-                    | "te"
-                    | "upgrade"
-                    | "user-agent"
-                    | "via"
-                    | "x-client-trace-id"
-                    | "x-forwarded-client-cert"
-                    | "x-forwarded-for"
-                    | "x-forwarded-host"
-                    | "x-forwarded-port"
-                    | "x-forwarded-proto"
-                    | "x-request-id"
-            ),
-            Self::Response(..) => matches!(
-                name,
-                "access-control-allow-credentials"
-                    | "access-control-allow-headers"
-                    | "access-control-allow-methods"
-                    | "access-control-allow-origin"
-                    | "access-control-expose-headers"
-                    | "access-control-max-age"
-                    | "cache-control"
-                    | "content-encoding"
-                    | "content-type"
-                    | "date"
-                    | "etag"
-                    | "grpc-message"
-                    | "grpc-status"
-                    | "keep-alive"
-                    | "location"
-                    | "proxy-status"
-                    | "server"
-                    | "upgrade"
-                    | "vary"
-                    | "via"
-                    | "x-request-id"
-            ),
+            Self::Request(..) => is_inline_in_requests(name),
+            Self::Response(..) => is_inline_in_responses(name),
             Self::Plain(_) => false,
         }
     }
@@ -365,10 +319,6 @@ fn parse_path(value: &[u8]) -> Option<PathAndQuery> {
         return None;
     }
     PathAndQuery::try_from(value).ok()
-}
-
-fn join(old: &[u8], value: &[u8]) -> Vec<u8> {
-    [old, b",", value].concat()
 }
 
 /// Keeps a guest from growing a map without end: memory of the host, not of the guest.

@@ -110,14 +110,25 @@ pub(crate) struct Template {
     log: GuestLog,
 }
 
+/// The lowest two bits of tokens.
+pub(crate) const OF_GRPC_CALLS: u32 = 1;
+/// Likewise.
+pub(crate) const OF_GRPC_STREAMS: u32 = 2;
+
 /// Calls on their way.
 #[derive(Default)]
 pub(crate) struct Calls {
     pub(crate) http: IdMap<u32>,
     pub(crate) grpc: IdMap<GrpcCall>,
-    last_http: u32,
-    last_grpc_call: u32,
-    last_grpc_stream: u32,
+    given: Given,
+}
+
+/// How many tokens of each kind were given.
+#[derive(Clone, Copy, Default)]
+struct Given {
+    http: u32,
+    grpc_calls: u32,
+    grpc_streams: u32,
 }
 
 /// A gRPC call or stream on its way.
@@ -150,6 +161,11 @@ impl Template {
 // === impl Host ===
 
 impl Host {
+    /// What this replica is called.
+    pub(crate) fn node(&self) -> &str {
+        self.shared.node()
+    }
+
     /// The data of a VM that has not begun.
     pub(crate) fn new(abi: AbiVersion, vm: Arc<VmConfig>, shared: Arc<Shared>) -> Self {
         let scope = shared.scope(&vm);
@@ -397,9 +413,7 @@ impl Calls {
         Self {
             http: IdMap::default(),
             grpc: IdMap::default(),
-            last_http: self.last_http,
-            last_grpc_call: self.last_grpc_call,
-            last_grpc_stream: self.last_grpc_stream,
+            given: self.given,
         }
     }
 
@@ -410,29 +424,32 @@ impl Calls {
     /// A token for an HTTP call: never 0.
     pub(crate) fn next_http(&mut self) -> u32 {
         loop {
-            self.last_http = self.last_http.wrapping_add(1).max(1);
-            if !self.http.contains_key(&self.last_http) {
-                return self.last_http;
+            self.given.http = self.given.http.wrapping_add(1);
+            let token = self.given.http;
+            if token > 0 && !self.http.contains_key(&token) {
+                return token;
             }
         }
     }
 
-    /// A token for a gRPC call: odd.
+    /// A token for a gRPC call. As in Envoy the lowest two bits say what it is of.
     pub(crate) fn next_grpc_call(&mut self) -> u32 {
         loop {
-            self.last_grpc_call = self.last_grpc_call.wrapping_add(1) | 1;
-            if !self.grpc.contains_key(&self.last_grpc_call) {
-                return self.last_grpc_call;
+            let token = self.given.grpc_calls << 2 | OF_GRPC_CALLS;
+            self.given.grpc_calls = self.given.grpc_calls.wrapping_add(1);
+            if !self.grpc.contains_key(&token) {
+                return token;
             }
         }
     }
 
-    /// A token for a gRPC stream: even, never 0.
+    /// A token for a gRPC stream.
     pub(crate) fn next_grpc_stream(&mut self) -> u32 {
         loop {
-            self.last_grpc_stream = self.last_grpc_stream.wrapping_add(2).max(2);
-            if !self.grpc.contains_key(&self.last_grpc_stream) {
-                return self.last_grpc_stream;
+            let token = self.given.grpc_streams << 2 | OF_GRPC_STREAMS;
+            self.given.grpc_streams = self.given.grpc_streams.wrapping_add(1);
+            if !self.grpc.contains_key(&token) {
+                return token;
             }
         }
     }
@@ -444,19 +461,21 @@ mod tests {
 
     #[test]
     fn tokens_tell_calls_from_streams() {
-        let mut calls = Calls {
-            last_http: u32::MAX,
-            ..Calls::default()
-        };
+        let mut calls = Calls::default();
         assert_eq!(calls.next_http(), 1);
         for _ in 0..3 {
-            assert_eq!(calls.next_grpc_call() % 2, 1);
-            assert_eq!(calls.next_grpc_stream() % 2, 0);
+            assert_eq!(calls.next_grpc_call() % 4, OF_GRPC_CALLS);
+            assert_eq!(calls.next_grpc_stream() % 4, OF_GRPC_STREAMS);
         }
-        calls.last_grpc_stream = u32::MAX - 1;
-        assert_eq!(calls.next_grpc_stream(), 2);
-        calls.last_grpc_call = u32::MAX;
-        assert_eq!(calls.next_grpc_call(), 1);
+        calls.given = Given {
+            http: u32::MAX,
+            grpc_calls: u32::MAX,
+            grpc_streams: u32::MAX,
+        };
+        assert_eq!(calls.next_http(), 1, "0 is none");
+        assert_eq!(calls.next_grpc_call(), u32::MAX - 2);
+        assert_eq!(calls.next_grpc_call(), OF_GRPC_CALLS, "and begins anew");
+        assert_eq!(calls.next_grpc_stream(), u32::MAX - 1);
         assert!(Gate::Allocating < Gate::Starting && Gate::Starting < Gate::Running);
     }
 }

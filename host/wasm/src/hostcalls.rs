@@ -4,19 +4,18 @@
 //! [`Gate`] from which it is permitted, and the capability it takes. What a call cannot do it answers with a status; only a
 //! trap of the guest's own allocator, or a call at a forbidden moment, ends the guest's call.
 
-mod buffers;
-mod calls;
+pub(crate) mod buffers;
+pub(crate) mod calls;
 mod foreign;
-mod grpc;
+pub(crate) mod grpc;
 mod maps;
-mod metrics;
-mod properties;
+pub(crate) mod metrics;
+pub(crate) mod properties;
 mod queues;
 mod shared_data;
-mod streams;
-mod system;
+pub(crate) mod streams;
+pub(crate) mod system;
 
-pub(crate) use system::realtime_nanoseconds;
 use wasmtime::Caller;
 
 use crate::config::Capabilities;
@@ -98,7 +97,7 @@ pub(crate) fn register(functions: &mut Functions, abi: AbiVersion) -> wasmtime::
                 proxy_clear_route_cache() Running => streams::clear_route_cache;
             }
         }
-        AbiVersion::V0_2_0 | AbiVersion::V0_2_1 | AbiVersion::V0_2_100 => {
+        _ => {
             link! { functions:
                 proxy_continue_stream(stream: u32) Running => streams::continue_stream;
                 proxy_close_stream(stream: u32) Running => streams::close_stream;

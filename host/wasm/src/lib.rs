@@ -18,6 +18,7 @@
 
 mod action;
 mod code;
+mod component;
 mod config;
 mod contexts;
 mod cpu;
@@ -46,7 +47,7 @@ mod vm;
 mod wasi;
 
 pub use action::{Action, Callback, Direction};
-pub use code::CodeKey;
+pub use code::{CodeKey, CodeSlot};
 pub use config::{Capabilities, Limits, PluginConfig, VmConfig};
 pub use effect::{ContextId, Effect, GrpcTarget, HttpCallResponse, LocalReply, RootId, VmId};
 pub use engine::Engine;
@@ -54,6 +55,7 @@ pub use failure::{Cause, CodeError, EngineError, Failure, LoadError};
 pub use module::{AbiVersion, Callbacks, Module};
 pub use shared::{Histogram, MetricSample, MetricValue, Shared, SharedLimits};
 pub use snapshot::{Pool, Snapshot, SnapshotError};
+pub use status::grpc_status_of;
 pub use stream::{
     Attributes, ConnectionAttributes, FilterState, PseudoSet, StreamIo, TlsAttributes,
     UpstreamAttributes,

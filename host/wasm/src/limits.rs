@@ -12,6 +12,8 @@ use crate::shared::Scope;
 const TABLE_ELEMENTS: usize = 100_000;
 /// Tables that one module may have.
 const TABLES: usize = 8;
+/// Core instances of one component: the program, its libraries and the adapters between them.
+const COMPONENT_INSTANCES: usize = 64;
 
 /// The CPU time of the call in progress.
 ///
@@ -35,6 +37,8 @@ pub(crate) struct Limiter {
     /// The last growth, in case it does not come about.
     last: usize,
     pub(crate) refused: Option<Refusal>,
+    /// Core instances that there may be, and memories.
+    instances: usize,
 }
 
 /// Which bound a guest met.
@@ -107,7 +111,18 @@ impl Limiter {
             taken: 0,
             last: 0,
             refused: None,
+            instances: 1,
         }
+    }
+
+    /// For a component, which is made of several core instances.
+    pub(crate) fn for_component(&mut self) {
+        self.instances = COMPONENT_INSTANCES;
+    }
+
+    /// Bytes of linear memory that the VM has.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken
     }
 }
 
@@ -124,11 +139,12 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired > self.memory {
+        let more = desired.saturating_sub(current);
+        // All memories of the VM together: components have several.
+        if self.taken + more > self.memory {
             self.refused = Some(Refusal::Vm);
             return Ok(false);
         }
-        let more = desired.saturating_sub(current);
         if !self.scope.take_memory(more) {
             self.refused = Some(Refusal::Namespace);
             return Ok(false);
@@ -159,15 +175,15 @@ impl ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        1
+        self.instances
     }
 
     fn tables(&self) -> usize {
-        TABLES
+        TABLES * self.instances
     }
 
     fn memories(&self) -> usize {
-        1
+        self.instances
     }
 }
 

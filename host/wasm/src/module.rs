@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use wasmtime::{ExternType, InstancePre, UnknownImportError, ValType};
 
-use crate::code::{Digest, digest_of};
+use crate::code::{self, CodeSlot, Digest, digest_of};
+use crate::component;
 use crate::engine::Engine;
 use crate::failure::LoadError;
 use crate::host::Host;
@@ -21,14 +22,20 @@ pub struct Module {
 
 struct Inner {
     engine: Engine,
-    pre: InstancePre<Host>,
+    code: Code,
     abi: AbiVersion,
     callbacks: Callbacks,
     custom_sections: Vec<(String, Vec<u8>)>,
     digest: Digest,
 }
 
-/// The version of the proxy-wasm ABI that a module says it speaks.
+/// What VMs are instances of.
+pub(crate) enum Code {
+    Module(InstancePre<Host>),
+    Component(Box<component::Code>),
+}
+
+/// The version of the proxy-wasm ABI that a module says it speaks, or of the world that a component is for.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum AbiVersion {
     /// Rust SDK before 0.2, early C++ SDKs.
@@ -39,6 +46,8 @@ pub enum AbiVersion {
     V0_2_1,
     /// Higress' SDK for Go: 0.2.1 and calls to Redis, which answer that they are not implemented. Envoy refuses it.
     V0_2_100,
+    /// A component for the world `tidegate:filter/filter@0.1.0`.
+    Filter0_1_0,
 }
 
 /// The callbacks that a module exports; what it lacks need not be called.
@@ -104,6 +113,11 @@ const SIGNATURES: [(&str, usize, usize); 23] = [
 impl Module {
     /// Checks, then compiles: what is wrong with a module shows before the costly part.
     pub(crate) fn compile(engine: &Engine, wasm: &[u8]) -> Result<Self, LoadError> {
+        if component::is_component(wasm) {
+            let scan = component::Scan::read(wasm)?;
+            let code = component::Code::compile(engine, wasm, &scan)?;
+            return Ok(Self::of_component(engine, scan, digest_of(wasm), code));
+        }
         let scan = Scan::read(wasm)?;
         let abi = scan.check(engine)?;
         let code = rewrite::with_state_exported(wasm);
@@ -124,11 +138,44 @@ impl Module {
         Self::link(engine, scan, abi, digest, module)
     }
 
+    /// From a component that was compiled before; `component` must come from `wasm`.
+    pub(crate) fn assemble_component(
+        engine: &Engine,
+        wasm: &[u8],
+        digest: Digest,
+        component: &wasmtime::component::Component,
+    ) -> Result<Self, LoadError> {
+        let scan = component::Scan::read(wasm)?;
+        let code = component::Code::link(engine, component, &scan)?;
+        Ok(Self::of_component(engine, scan, digest, code))
+    }
+
+    fn of_component(
+        engine: &Engine,
+        scan: component::Scan,
+        digest: Digest,
+        code: component::Code,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                engine: engine.clone(),
+                callbacks: code.callbacks(),
+                code: Code::Component(Box::new(code)),
+                abi: AbiVersion::Filter0_1_0,
+                custom_sections: scan.custom_sections,
+                digest,
+            }),
+        }
+    }
+
     /// A module that differs from this one in what its memory and globals start with.
-    pub(crate) fn variant(&self, code: &[u8]) -> Result<Self, LoadError> {
+    pub(crate) fn variant(
+        &self,
+        wasm: &[u8],
+        slot: Option<&dyn CodeSlot>,
+    ) -> Result<Self, LoadError> {
         let engine = &self.inner.engine;
-        let module = wasmtime::Module::new(engine.wasmtime(), code)
-            .map_err(|error| LoadError::Invalid(format!("{:#}", error.root_cause())))?;
+        let module = code::compile(engine, wasm, slot)?;
         let scan = Scan {
             custom_sections: self.inner.custom_sections.clone(),
             ..Scan::default()
@@ -150,7 +197,7 @@ impl Module {
             .map_err(|error| link_error(&error, abi))?;
         let inner = Inner {
             engine: engine.clone(),
-            pre,
+            code: Code::Module(pre),
             abi,
             callbacks: Callbacks::of(module),
             custom_sections: scan.custom_sections,
@@ -184,12 +231,13 @@ impl Module {
         &self.inner.engine
     }
 
-    pub(crate) fn pre(&self) -> &InstancePre<Host> {
-        &self.inner.pre
+    pub(crate) fn code(&self) -> &Code {
+        &self.inner.code
     }
 
-    pub(crate) fn compiled(&self) -> &wasmtime::Module {
-        self.inner.pre.module()
+    /// Whether it is a component, and no core module.
+    pub fn is_component(&self) -> bool {
+        matches!(self.inner.code, Code::Component(_))
     }
 
     /// SHA-256 of the WebAssembly it came from.
@@ -217,6 +265,7 @@ impl AbiVersion {
             Self::V0_2_0 => "0.2.0",
             Self::V0_2_1 => "0.2.1",
             Self::V0_2_100 => "0.2.100",
+            Self::Filter0_1_0 => "tidegate:filter@0.1.0",
         }
     }
 

@@ -111,6 +111,7 @@ impl Object {
                 "num_endpoints",
                 "request_attempt_count",
                 "cx_pool_ready_duration",
+                "locality",
                 "transport_failure_reason",
                 "tls_version",
                 "subject_local_certificate",
@@ -124,6 +125,7 @@ impl Object {
             ],
             Self::Source | Self::Destination => &["address", "port"],
             Self::Xds => &[
+                "node",
                 "cluster_name",
                 "cluster_metadata",
                 "route_name",
@@ -149,12 +151,12 @@ pub(crate) fn state_key(path: &[u8]) -> Vec<u8> {
 /// Looks up `path`, segments separated by NUL, and serialises what is there into `out`.
 pub(crate) fn get(host: &Host, path: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
     // A NUL at the end starts no further segment.
+    if path.is_empty() {
+        return Err(Status::SerializationFailure);
+    }
     let path = path.strip_suffix(b"\0").unwrap_or(path);
     let mut segments = path.split(|byte| *byte == 0);
     let first = segments.next().unwrap_or_default();
-    if first.is_empty() && path.is_empty() {
-        return Err(Status::SerializationFailure);
-    }
     let mut value = top(host, first).ok_or(Status::NotFound)?;
     for segment in segments {
         value = field(host, &value, segment).ok_or(Status::NotFound)?;
@@ -225,10 +227,11 @@ fn top<'a>(host: &'a Host, name: &[u8]) -> Option<Value<'a>> {
         b"source" => Object::Source,
         b"destination" => Object::Destination,
         b"xds" => Object::Xds,
-        b"filter_state" | b"upstream_filter_state" => Object::FilterState,
+        b"filter_state" => Object::FilterState,
         _ => return top_value(host, name),
     };
-    io(host).map(|_| Value::Object(object))
+    // What a VM knows of its host is there without a request, too.
+    (object == Object::Xds || io(host).is_some()).then_some(Value::Object(object))
 }
 
 fn top_value<'a>(host: &'a Host, name: &[u8]) -> Option<Value<'a>> {
@@ -249,7 +252,7 @@ fn top_value<'a>(host: &'a Host, name: &[u8]) -> Option<Value<'a>> {
         | b"upstream_host_metadata"
             if host.root()?.plugin.old_property_names =>
         {
-            lookup::xds(io(host)?, name)
+            lookup::xds(io(host), name)
         }
         _ => state(io(host)?, &state_key(name)),
     }
@@ -266,6 +269,8 @@ fn field<'a>(host: &'a Host, value: &Value<'a>, key: &[u8]) -> Option<Value<'a>>
         Value::Metadata => {
             matches!(key, b"filter_metadata" | b"typed_filter_metadata").then_some(Value::EmptyMap)
         }
+        Value::Object(Object::Xds) => lookup::xds(io(host), key),
+        Value::Object(Object::Node) => lookup::node(host, key),
         Value::Object(object) => {
             let io = io(host)?;
             match object {
@@ -277,9 +282,8 @@ fn field<'a>(host: &'a Host, value: &Value<'a>, key: &[u8]) -> Option<Value<'a>>
                 Object::Destination => {
                     lookup::peer(io.attributes.connection.as_ref()?.destination?, key)
                 }
-                Object::Xds => lookup::xds(io, key),
-                Object::Node => lookup::node(io, key),
                 Object::FilterState => state(io, key),
+                Object::Xds | Object::Node => None,
             }
         }
         Value::Bytes(_)
@@ -314,9 +318,7 @@ fn serialise(host: &Host, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), St
         Value::Headers(None) | Value::EmptyMap => out.extend_from_slice(&[0; 4]),
         Value::Metadata => {}
         Value::Object(Object::Node) => {
-            if let Some(id) = io(host).and_then(|io| io.attributes.node_id.as_deref()) {
-                protobuf::put_string(1, id, out);
-            }
+            protobuf::put_string(1, host.node(), out);
         }
         Value::Object(_) => return Err(Status::SerializationFailure),
     }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Scopes outlive VMs, so that a rate limiter's counters survive a new version of it. [`Shared::retain`] drops those that no
-//! filter uses any more.
+//! filter uses any more. What is only tried out gets a [copy to throw away](Shared::to_throw_away).
 
 mod data;
 mod metrics;
@@ -14,7 +14,8 @@ mod queue;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use data::Data;
 use metrics::Metrics;
@@ -44,12 +45,20 @@ pub struct Shared {
     namespaces: Mutex<HashMap<Arc<str>, Namespace>>,
     pub(crate) queues: Queues,
     next_vm: AtomicU64,
+    /// Of a copy to throw away: what it shows where nothing was written since.
+    original: Option<Arc<Self>>,
+    /// What guests read as `xds.node.id`.
+    node: OnceLock<Box<str>>,
+    /// The wall clock that guests see, in nanoseconds since 1970; 0 where it is the system's.
+    clock: AtomicU64,
 }
 
 /// The scopes of one namespace.
 #[derive(Default)]
 struct Namespace {
     usage: Arc<Usage>,
+    /// Linear memory of its VMs. Theirs that are tried out counts, too.
+    memory: Arc<AtomicUsize>,
     scopes: HashMap<ScopeKey, Arc<Scope>>,
 }
 
@@ -58,8 +67,6 @@ struct Namespace {
 struct Usage {
     bytes: AtomicUsize,
     series: AtomicUsize,
-    /// Of namespaces only.
-    memory: AtomicUsize,
 }
 
 /// Who shares data with whom in a namespace.
@@ -75,8 +82,11 @@ pub(crate) enum ScopeKey {
 pub(crate) struct Scope {
     limits: SharedLimits,
     namespace: Arc<Usage>,
+    memory: Arc<AtomicUsize>,
     own: Usage,
     key: ScopeKey,
+    /// In a copy to throw away: the real one.
+    original: Option<Arc<Self>>,
     data: Data,
     metrics: Metrics,
     pub(crate) queue_names: Mutex<HashMap<Box<[u8]>, u32>>,
@@ -110,12 +120,56 @@ impl Shared {
         })
     }
 
+    /// What VMs get that are only tried out: they find what is here, and what they write goes with them. Linear memory is
+    /// real, and counts for the namespace.
+    pub fn to_throw_away(self: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self {
+            limits: self.limits,
+            original: Some(Arc::clone(self)),
+            ..Self::default()
+        })
+    }
+
+    /// Says what this replica is called: `xds.node.id`. The first word counts; `tidegate` where none was said.
+    pub fn name_node(&self, name: &str) {
+        self.node.get_or_init(|| name.into());
+    }
+
+    pub(crate) fn node(&self) -> &str {
+        match (&self.original, self.node.get()) {
+            (_, Some(name)) => name,
+            (Some(original), None) => original.node(),
+            (None, None) => "tidegate",
+        }
+    }
+
+    /// Stops the wall clock that guests see at this time since 1970, or gives them the system's again. For runs of a filter's
+    /// cases, which say what time it is.
+    pub fn rule_clock(&self, time: Option<Duration>) {
+        let nanoseconds = time.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.clock.store(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// Nanoseconds since 1970, as guests see them.
+    pub(crate) fn now(&self) -> u64 {
+        // What is tried out sees the same time.
+        let original = self.original.as_deref().unwrap_or(self);
+        let ruled = original.clock.load(Ordering::Relaxed);
+        if ruled != 0 {
+            return ruled;
+        }
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// Bytes of linear memory that the VMs of a namespace have.
     pub fn memory(&self, namespace: &str) -> usize {
         let namespaces = locked(&self.namespaces);
-        namespaces.get(namespace).map_or(0, |namespace| {
-            namespace.usage.memory.load(Ordering::Relaxed)
-        })
+        namespaces
+            .get(namespace)
+            .map_or(0, |namespace| namespace.memory.load(Ordering::Relaxed))
     }
 
     pub(crate) fn limits(&self) -> &SharedLimits {
@@ -179,15 +233,57 @@ impl Shared {
 
     /// The scope of a VM, made when it is the first of its key.
     pub(crate) fn scope(&self, vm: &VmConfig) -> Arc<Scope> {
+        self.made(&vm.namespace, ScopeKey::of(vm))
+    }
+
+    /// The scope of another `vm.id` in that namespace.
+    pub(crate) fn scope_of(&self, namespace: &Arc<str>, vm_id: &str) -> Option<Arc<Scope>> {
+        let key = ScopeKey::VmId(vm_id.into());
+        if let Some(scope) = self.known(namespace, &key) {
+            return Some(scope);
+        }
+        self.original.as_ref()?.known(namespace, &key)?;
+        Some(self.made(namespace, key))
+    }
+
+    /// The queue of that name, if somebody has registered it.
+    pub(crate) fn resolve_queue(&self, scope: &Arc<Scope>, name: &[u8]) -> Option<u32> {
+        let token = locked(&scope.queue_names).get(name).copied();
+        if token.is_some() {
+            return token;
+        }
+        let original = scope.original.as_ref()?;
+        let is_there = locked(&original.queue_names).contains_key(name);
+        // In a copy to throw away it is another one, empty and without a consumer.
+        is_there
+            .then(|| self.queues.register(scope, name, None).ok())
+            .flatten()
+    }
+
+    fn known(&self, namespace: &str, key: &ScopeKey) -> Option<Arc<Scope>> {
+        let namespaces = locked(&self.namespaces);
+        namespaces.get(namespace)?.scopes.get(key).cloned()
+    }
+
+    fn made(&self, name: &Arc<str>, key: ScopeKey) -> Arc<Scope> {
+        let original = self.original.as_ref();
+        let (memory, beneath) = match original {
+            Some(original) => (Some(original.memory_of(name)), original.known(name, &key)),
+            None => (None, None),
+        };
         let mut namespaces = locked(&self.namespaces);
-        let namespace = namespaces.entry(Arc::clone(&vm.namespace)).or_default();
-        let key = ScopeKey::of(vm);
+        let namespace = namespaces.entry(Arc::clone(name)).or_default();
+        if let Some(memory) = memory {
+            namespace.memory = memory;
+        }
         let scope = namespace.scopes.entry(key).or_insert_with_key(|key| {
             Arc::new(Scope {
                 limits: self.limits,
                 namespace: Arc::clone(&namespace.usage),
+                memory: Arc::clone(&namespace.memory),
                 own: Usage::default(),
                 key: key.clone(),
+                original: beneath,
                 data: Data::default(),
                 metrics: Metrics::default(),
                 queue_names: Mutex::default(),
@@ -196,13 +292,11 @@ impl Shared {
         Arc::clone(scope)
     }
 
-    /// The scope of another `vm.id` in that namespace.
-    pub(crate) fn scope_of(&self, namespace: &str, vm_id: &str) -> Option<Arc<Scope>> {
-        locked(&self.namespaces)
-            .get(namespace)?
-            .scopes
-            .get(&ScopeKey::VmId(vm_id.into()))
-            .cloned()
+    /// Where the linear memory of a namespace is counted.
+    fn memory_of(&self, namespace: &Arc<str>) -> Arc<AtomicUsize> {
+        let mut namespaces = locked(&self.namespaces);
+        let namespace = namespaces.entry(Arc::clone(namespace)).or_default();
+        Arc::clone(&namespace.memory)
     }
 }
 
@@ -211,13 +305,19 @@ impl Shared {
 impl Scope {
     /// `get_shared_data`
     pub(crate) fn get_data(&self, key: &[u8]) -> Option<(bytes::Bytes, u32)> {
-        self.data.get(key)
+        let original = || self.original.as_ref()?.get_data(key);
+        self.data.get(key).or_else(original)
     }
 
     /// `set_shared_data`; a `cas` of 0 always matches.
     pub(crate) fn set_data(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), Status> {
-        self.data
-            .set(key, value, cas, |old, new| self.resize(old, new))
+        let resize = |old, new| self.resize(old, new);
+        if let Some(original) = &self.original
+            && let Some((value, cas)) = original.get_data(key)
+        {
+            self.data.adopt(key, value, cas, resize)?;
+        }
+        self.data.set(key, value, cas, resize)
     }
 
     /// `define_metric`
@@ -235,12 +335,12 @@ impl Scope {
 
     /// Takes linear memory for a VM, if the namespace has so much left.
     pub(crate) fn take_memory(&self, bytes: usize) -> bool {
-        take(&self.namespace.memory, bytes, self.limits.memory).is_ok()
+        take(&self.memory, bytes, self.limits.memory).is_ok()
     }
 
     /// Gives back what was taken.
     pub(crate) fn give_memory(&self, bytes: usize) {
-        self.namespace.memory.fetch_sub(bytes, Ordering::Relaxed);
+        self.memory.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Whether both are of one namespace.

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::code::digest_of;
+use crate::code::{CodeSlot, digest_of};
 use crate::config::{PluginConfig, VmConfig};
 use crate::effect::RootId;
 use crate::failure::{Failure, LoadError};
@@ -111,7 +111,24 @@ impl Snapshot {
         shared: Arc<Shared>,
         pool: Pool,
     ) -> Result<Self, SnapshotError> {
+        Self::take_keeping(module, wasm, vm, plugin, shared, pool, None)
+    }
+
+    /// As [`take`](Self::take). What is compiled is kept in `slot`, and not compiled where that has it already: where the filter
+    /// came to the same state as the last time. Random numbers or times in that state make it another one.
+    pub fn take_keeping(
+        module: &Module,
+        wasm: &[u8],
+        vm: Arc<VmConfig>,
+        plugin: Arc<PluginConfig>,
+        shared: Arc<Shared>,
+        pool: Pool,
+        slot: Option<&dyn CodeSlot>,
+    ) -> Result<Self, SnapshotError> {
         let unsuitable = |reason: String| SnapshotError::Unsuitable(reason);
+        if module.is_component() {
+            return Err(unsuitable("it is a component".into()));
+        }
         if digest_of(wasm) != *module.digest() {
             return Err(unsuitable("the bytes are those of another module".into()));
         }
@@ -132,7 +149,9 @@ impl Snapshot {
             .map_err(unsuitable)?;
         let snapshot = Self {
             inner: Arc::new(Inner {
-                module: module.variant(&code).map_err(SnapshotError::Compile)?,
+                module: module
+                    .variant(&code, slot)
+                    .map_err(SnapshotError::Compile)?,
                 template,
                 globals,
                 pool,

@@ -1,5 +1,7 @@
 //! What a hostcall answers: a status of the ABI, or the trap that ends the guest's call.
 
+use http::StatusCode;
+
 /// `WasmResult`, with the numbers of the ABI.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
@@ -32,6 +34,18 @@ impl From<Status> for Stop {
     }
 }
 
+/// The status that a gRPC client reads out of an HTTP status ("HTTP to gRPC Status Code Mapping" of gRPC).
+pub fn grpc_status_of(status: StatusCode) -> u32 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
 /// The number the guest sees.
 #[inline]
 pub(crate) fn answer(outcome: Outcome) -> wasmtime::Result<u32> {
@@ -39,5 +53,17 @@ pub(crate) fn answer(outcome: Outcome) -> wasmtime::Result<u32> {
         Ok(()) => Ok(0),
         Err(Stop::Status(status)) => Ok(status as u32),
         Err(Stop::Trap(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_http_status_is_one_of_grpc() {
+        let of = |status: u16| grpc_status_of(StatusCode::from_u16(status).unwrap());
+        let seen = [400, 401, 403, 404, 429, 502, 503, 504, 500, 302, 204, 200].map(of);
+        assert_eq!(seen, [13, 16, 7, 12, 14, 14, 14, 14, 2, 2, 2, 2]);
     }
 }

@@ -12,7 +12,10 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
-use tidegate_model::{PackedHeaders, RequestHead, ResponseHead};
+use tidegate_model::{Backend, BackendTarget, PackedHeaders, RequestHead, ResponseHead, Rule};
+
+use crate::action::Direction;
+use crate::headers;
 
 /// Filter state: what `proxy_set_property` wrote, under `wasm.` and the name, for all filters of the request.
 pub type FilterState = BTreeMap<Vec<u8>, Bytes>;
@@ -66,7 +69,8 @@ pub struct Attributes {
     pub start: Option<SystemTime>,
     /// `request.duration`, known at the end.
     pub duration: Option<Duration>,
-    /// Body bytes received so far: `request.size` where no `content-length` says it, `request.total_size`.
+    /// Body bytes received so far: `request.size` where no `content-length` says it, `request.total_size`. Brought up to date
+    /// for body callbacks and at the end.
     pub request_bytes: u64,
     /// `response.code`
     pub response_code: Option<StatusCode>,
@@ -74,24 +78,22 @@ pub struct Attributes {
     pub response_code_details: Option<Cow<'static, str>>,
     /// `response.flags`, Envoy's bits.
     pub response_flags: u64,
-    /// Body bytes sent so far: `response.size`.
+    /// Body bytes that went out so far: `response.size`. Brought up to date likewise.
     pub response_bytes: u64,
-    /// `response.backend_latency`
+    /// `response.backend_latency`: from the request's first byte to the response's last, known at the end.
     pub backend_latency: Option<Duration>,
     /// `upstream.*`, once an endpoint is chosen.
     pub upstream: Option<Arc<UpstreamAttributes>>,
+    /// `upstream.local_address`: this host's end of the connection.
+    pub upstream_local: Option<SocketAddr>,
+    /// `upstream.cx_pool_ready_duration`: how long the connection took to open; zero for one that was there.
+    pub pool_ready: Option<Duration>,
     /// `upstream.request_attempt_count`
     pub attempts: u32,
-    /// `xds.cluster_name`
-    pub cluster_name: Option<Arc<str>>,
-    /// `xds.route_name`
-    pub route_name: Option<Arc<str>>,
-    /// `xds.virtual_host_name`
-    pub virtual_host_name: Option<Arc<str>>,
-    /// `xds.filter_chain_name`: the listener.
-    pub listener_name: Option<Arc<str>>,
-    /// `xds.node.id`: this replica.
-    pub node_id: Option<Arc<str>>,
+    /// `xds.route_name`, `xds.virtual_host_name`; and the backend, while none is chosen and the rule has one only.
+    pub rule: Option<Arc<Rule>>,
+    /// The chosen backend: `xds.cluster_name`, `upstream.num_endpoints`.
+    pub backend: Option<Arc<Backend>>,
 }
 
 /// Facts about the downstream connection.
@@ -109,6 +111,8 @@ pub struct ConnectionAttributes {
     pub termination_details: Option<String>,
     /// `connection.transport_failure_reason`
     pub transport_failure_reason: Option<String>,
+    /// `xds.filter_chain_name`: the listener.
+    pub listener_name: Option<Arc<str>>,
     /// Absent without TLS.
     pub tls: Option<TlsAttributes>,
 }
@@ -141,12 +145,6 @@ pub struct TlsAttributes {
 pub struct UpstreamAttributes {
     /// `upstream.address`, `upstream.port`
     pub address: Option<SocketAddr>,
-    /// `upstream.local_address`
-    pub local_address: Option<SocketAddr>,
-    /// `upstream.num_endpoints`
-    pub endpoints: Option<u64>,
-    /// `upstream.cx_pool_ready_duration`
-    pub pool_ready: Option<Duration>,
     /// `upstream.transport_failure_reason`
     pub transport_failure_reason: String,
     /// Absent without TLS towards the endpoint.
@@ -156,8 +154,10 @@ pub struct UpstreamAttributes {
 // === impl StreamIo ===
 
 impl StreamIo {
-    /// An exchange that begins with this request.
-    pub fn new(request: RequestHead) -> Self {
+    /// An exchange that begins with this request. Fields that Envoy keeps inline come to stand in one line, as its filters see
+    /// them.
+    pub fn new(mut request: RequestHead) -> Self {
+        headers::join_lines(&mut request.headers, headers::is_inline_in_requests);
         Self {
             request,
             request_body: BytesMut::new(),
@@ -196,6 +196,29 @@ impl StreamIo {
         }))
     }
 
+    /// The response's head is here, or another in its place; its fields as those of [the request](Self::new).
+    pub fn receive_response(&mut self, mut response: ResponseHead) {
+        headers::join_lines(&mut response.headers, headers::is_inline_in_responses);
+        self.attributes.response_code = Some(response.status);
+        self.response = Some(response);
+    }
+
+    /// What the body callback of this direction is about.
+    pub fn body_mut(&mut self, direction: Direction) -> &mut BytesMut {
+        match direction {
+            Direction::Request => &mut self.request_body,
+            Direction::Response => &mut self.response_body,
+        }
+    }
+
+    /// The trailers of this direction.
+    pub fn trailers_mut(&mut self, direction: Direction) -> &mut Option<HeaderMap> {
+        match direction {
+            Direction::Request => &mut self.request_trailers,
+            Direction::Response => &mut self.response_trailers,
+        }
+    }
+
     /// Takes the request's head to send it. Filters can still read it.
     pub fn send_request(&mut self) -> RequestHead {
         let headers = std::mem::take(&mut self.request.headers);
@@ -221,6 +244,22 @@ impl StreamIo {
             headers,
             status: head.status,
         })
+    }
+}
+
+// === impl Attributes ===
+
+impl Attributes {
+    /// The chosen backend, or the only one that can be.
+    pub(crate) fn backend(&self) -> Option<&Backend> {
+        let only = || match self.rule.as_ref()?.backends.as_slice() {
+            [only] => match &only.target {
+                BackendTarget::Backend(backend) => Some(&**backend),
+                BackendTarget::Unresolved { .. } => None,
+            },
+            _ => None,
+        };
+        self.backend.as_deref().or_else(only)
     }
 }
 

@@ -11,7 +11,7 @@ mod streams;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Global, Store, Trap, Val};
+use wasmtime::{Global, InstancePre, Store, Trap, Val};
 
 use crate::config::VmConfig;
 use crate::cpu;
@@ -20,7 +20,7 @@ use crate::exports::{self, Entry, Exports};
 use crate::failure::{Failure, describe};
 use crate::host::{Gate, Host, Reply};
 use crate::limits::Refusal;
-use crate::module::Module;
+use crate::module::{Code, Module};
 use crate::shared::Shared;
 use crate::snapshot::Permit;
 use crate::ticker::{InFlight, Ticker};
@@ -69,8 +69,12 @@ impl Vm {
         Ok(vm)
     }
 
-    fn new(module: &Module, host: Host) -> Self {
+    fn new(module: &Module, mut host: Host) -> Self {
         let engine = module.engine();
+        if module.is_component() {
+            // The store asks for these bounds once, below.
+            host.limiter.for_component();
+        }
         let mut store = Store::new(engine.wasmtime(), host);
         store.limiter(|host| &mut host.limiter);
         store.epoch_deadline_callback(|mut context| Ok(context.data_mut().deadline.tick()));
@@ -137,10 +141,11 @@ impl Vm {
 
     /// Linear memory in use, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.store
-            .data()
-            .memory
-            .map_or(0, |memory| memory.data_size(&self.store))
+        let host = self.store.data();
+        match host.memory {
+            Some(memory) => memory.data_size(&self.store),
+            None => host.limiter.taken(),
+        }
     }
 
     /// Contexts alive, roots included.
@@ -187,21 +192,32 @@ impl Vm {
     }
 
     fn boot(&mut self) -> Result<(), Failure> {
-        let instance = self.instantiate()?;
-        let limit = self.limit();
-        let entry = Entry::find(&instance, &mut self.store);
-        self.enter(0, limit, |_, store| entry.run(store))?;
-        self.store.data_mut().gate = Gate::Running;
+        let module = self.module.clone();
+        match module.code() {
+            Code::Module(pre) => {
+                let instance = self.instantiate(pre)?;
+                let limit = self.limit();
+                let entry = Entry::find(&instance, &mut self.store);
+                self.enter(0, limit, |_, store| entry.run(store))?;
+                self.store.data_mut().gate = Gate::Running;
+            }
+            Code::Component(code) => {
+                // Its start-up runs inside its instantiation.
+                self.store.data_mut().gate = Gate::Running;
+                let limit = self.limit();
+                let exports = self.enter(0, limit, |_, store| code.instantiate(store))?;
+                self.exports = Exports::Component(Box::new(exports));
+            }
+        }
         Ok(())
     }
 
     /// An instance, with what calls need of it looked up.
-    fn instantiate(&mut self) -> Result<wasmtime::Instance, Failure> {
+    fn instantiate(&mut self, pre: &InstancePre<Host>) -> Result<wasmtime::Instance, Failure> {
         let limit = self.limit();
-        let module = self.module.clone();
-        let instance = self.enter(0, limit, |_, store| module.pre().instantiate(store))?;
+        let instance = self.enter(0, limit, |_, store| pre.instantiate(store))?;
         self.exported = Some(instance);
-        self.exports = Exports::find(&instance, &mut self.store);
+        self.exports = Exports::of_module(&instance, &mut self.store);
         let allocator = exports::find(&instance, &mut self.store, "malloc")
             .or_else(|| exports::find(&instance, &mut self.store, "proxy_on_memory_allocate"));
         let memory = instance.get_memory(&mut self.store, "memory");

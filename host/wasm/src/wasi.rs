@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::engine::Functions;
 use crate::guest::{bytes, bytes_mut, read_u32, split, write_u32, write_u64};
 use crate::host::Gate;
-use crate::hostcalls::{Guest, admit, realtime_nanoseconds};
+use crate::hostcalls::{Guest, admit};
 use crate::status::{Outcome, Status};
 
 const SUCCESS: u32 = 0;
@@ -24,10 +24,10 @@ const NOSYS: u32 = 52;
 const NOTSUP: u32 = 58;
 
 /// Most bytes of one `random_get`.
-const MAX_RANDOM: u32 = 64 << 10;
+pub(crate) const MAX_RANDOM: u32 = 64 << 10;
 /// Most buffers and bytes of one write that are looked at.
 const MAX_BUFFERS: u32 = 1024;
-const MAX_LINE: usize = 8 << 10;
+pub(crate) const MAX_LINE: usize = 8 << 10;
 
 macro_rules! wasi {
     ($functions:ident, $module:literal: $( $name:ident($($arg:ident: $ty:ty),*) $gate:ident => $body:expr; )*) => {
@@ -59,7 +59,10 @@ macro_rules! register_module {
                 _ => NOTSUP,
             };
             clock_time_get(id: u32, _precision: u64, out: u32) Allocating => |caller, id, _, out| match id {
-                0 => number(caller, out, realtime_nanoseconds()),
+                0 => {
+                    let now = caller.data().shared.now();
+                    number(caller, out, now)
+                }
                 1 => number(caller, out, monotonic_nanoseconds()),
                 _ => NOTSUP,
             };
@@ -206,8 +209,6 @@ fn environ_sizes_get(caller: &mut Guest<'_>, count: u32, size: u32) -> u32 {
 }
 
 fn random_get(caller: &mut Guest<'_>, ptr: u32, size: u32) -> u32 {
-    /// Kept open: the device outlives any change of root or limits on files.
-    static RANDOM: OnceLock<Option<File>> = OnceLock::new();
     if size > MAX_RANDOM {
         return INVAL;
     }
@@ -217,11 +218,16 @@ fn random_get(caller: &mut Guest<'_>, ptr: u32, size: u32) -> u32 {
     let Ok(target) = bytes_mut(memory, ptr, size) else {
         return FAULT;
     };
+    fill_random(target).map_or(IO, |()| SUCCESS)
+}
+
+/// Random bytes of the system, if it has some.
+pub(crate) fn fill_random(target: &mut [u8]) -> Option<()> {
+    /// Kept open: the device outlives any change of root or limits on files.
+    static RANDOM: OnceLock<Option<File>> = OnceLock::new();
     let device = RANDOM.get_or_init(|| File::open("/dev/urandom").ok());
-    match device.as_ref().map(|mut device| device.read_exact(target)) {
-        Some(Ok(())) => SUCCESS,
-        _ => IO,
-    }
+    let mut device = device.as_ref()?;
+    device.read_exact(target).ok()
 }
 
 fn two_numbers(caller: &mut Guest<'_>, first: (u32, u32), second: (u32, u32)) -> u32 {
@@ -245,7 +251,7 @@ fn status(outcome: Outcome) -> u32 {
     outcome.map_or(FAULT, |()| SUCCESS)
 }
 
-fn monotonic_nanoseconds() -> u64 {
+pub(crate) fn monotonic_nanoseconds() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     let elapsed = START.get_or_init(Instant::now).elapsed();
     u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)

@@ -10,7 +10,7 @@ use crate::status::{Outcome, Status};
 
 /// `WasmBufferType`. There is no raw TCP here, so its two buffers are never there.
 #[derive(Clone, Copy)]
-enum Buffer {
+pub(crate) enum Buffer {
     RequestBody,
     ResponseBody,
     Tcp,
@@ -31,14 +31,10 @@ pub(super) fn get(
     size_out: u32,
 ) -> Outcome {
     let buffer = Buffer::try_from(buffer)?;
-    let content = content(caller.data(), buffer)?;
-    // Envoy adds in 64 bits: a range beyond every body is an empty one.
-    let end = usize::try_from(u64::from(start) + u64::from(max)).unwrap_or(usize::MAX);
-    let end = end.min(content.len());
-    let start = (start as usize).min(end);
-    deliver_with(caller, end - start, ptr_out, size_out, |host, target| {
+    let length = part(caller.data(), buffer, start, max)?.len();
+    deliver_with(caller, length, ptr_out, size_out, |host, target| {
         // The allocator cannot have changed the buffer: it may only log.
-        if let Ok(Some(part)) = self::content(host, buffer).map(|content| content.get(start..end)) {
+        if let Ok(part) = part(host, buffer, start, max) {
             target.copy_from_slice(part);
         }
     })
@@ -72,9 +68,33 @@ pub(super) fn set(
     let (memory, host) = split(caller)?;
     content(host, buffer)?;
     let data = bytes(memory, ptr, size)?;
+    Ok(replace(host, buffer, (start, length), data)?)
+}
+
+/// Puts `data` in place of `length` bytes from `start` on.
+pub(crate) fn replace(
+    host: &mut Host,
+    buffer: Buffer,
+    (start, length): (u32, u32),
+    data: &[u8],
+) -> Result<(), Status> {
     let limit = host.root().map_or(0, |root| root.plugin.buffered_body);
     let body = body_mut(host, buffer).ok_or(Status::BadArgument)?;
-    Ok(write(body, start as usize, length as usize, data, limit)?)
+    write(body, start as usize, length as usize, data, limit)
+}
+
+/// A part of a buffer; what lies past its end is cut off.
+fn range(content: &[u8], start: u32, max: u32) -> std::ops::Range<usize> {
+    // Envoy adds in 64 bits: a range beyond every body is an empty one.
+    let end = usize::try_from(u64::from(start) + u64::from(max)).unwrap_or(usize::MAX);
+    let end = end.min(content.len());
+    (start as usize).min(end)..end
+}
+
+/// The part of a buffer from `start` on, of at most `max` bytes.
+pub(crate) fn part(host: &Host, buffer: Buffer, start: u32, max: u32) -> Result<&[u8], Status> {
+    let content = content(host, buffer)?;
+    Ok(&content[range(content, start, max)])
 }
 
 fn write(
@@ -109,7 +129,7 @@ fn write(
 }
 
 /// A buffer's content. What is not there is empty, except for the answer to a call and the configuration, which are not found.
-fn content(host: &Host, buffer: Buffer) -> Result<&[u8], Status> {
+pub(crate) fn content(host: &Host, buffer: Buffer) -> Result<&[u8], Status> {
     let body = |part: Open| {
         let stream = host.stream().filter(|stream| stream.open.has(part))?;
         stream.io.as_deref()

@@ -12,7 +12,7 @@ use crate::effect::{Effect, RootId};
 use crate::guest::{bytes, deliver_from, split, write_u32};
 use crate::headers::{fields_of, request_of};
 use crate::host::Host;
-use crate::pairs;
+use crate::pairs::{self, Pair};
 use crate::status::{Outcome, Status};
 
 /// `proxy_http_call`, on the current root. The answer comes as a callback on it, whatever happens.
@@ -33,32 +33,57 @@ pub(super) fn http_call(
     let (memory, host) = split(caller)?;
     // Tries the pointer before anything is started.
     write_u32(memory, token_out, 0)?;
-    let cluster =
-        known_cluster(host, bytes(memory, cluster, cluster_size)?).ok_or(Status::BadArgument)?;
-    let body = payload(host, bytes(memory, body, body_size)?)?;
-    let trailers = pairs::decode(bytes(memory, trailers, trailers_size)?);
-    let mut head = request_of(&pairs::decode(bytes(memory, headers, headers_size)?))?;
-    frame(&mut head, body.len());
-    let trailers = if trailers.is_empty() {
-        None
-    } else {
-        Some(fields_of(&trailers)?)
-    };
-    let timeout = timeout_of(timeout)?;
-    let root = host.root_id().ok_or(Status::BadArgument)?;
-    room_for_call(host)?;
-    let token = host.calls.next_http();
-    host.push(Effect::HttpCall {
-        root: RootId(root),
-        token,
-        cluster,
-        head: Box::new(head),
-        body,
-        trailers,
+    let call = HttpCall {
+        cluster: bytes(memory, cluster, cluster_size)?,
+        headers: &pairs::decode(bytes(memory, headers, headers_size)?),
+        body: bytes(memory, body, body_size)?,
+        trailers: &pairs::decode(bytes(memory, trailers, trailers_size)?),
         timeout,
-    })?;
-    host.calls.http.insert(token, root);
+    };
+    let token = call.begin(host)?;
     Ok(write_u32(memory, token_out, token)?)
+}
+
+/// An HTTP call as a guest asks for it.
+pub(crate) struct HttpCall<'a> {
+    pub(crate) cluster: &'a [u8],
+    /// With pseudo-headers.
+    pub(crate) headers: &'a [Pair<'a>],
+    pub(crate) body: &'a [u8],
+    pub(crate) trailers: &'a [Pair<'a>],
+    /// Milliseconds, 0 for none.
+    pub(crate) timeout: u32,
+}
+
+impl HttpCall<'_> {
+    /// Starts it on the current root; its token.
+    pub(crate) fn begin(&self, host: &mut Host) -> Result<u32, Status> {
+        let cluster = known_cluster(host, self.cluster).ok_or(Status::BadArgument)?;
+        let body = payload(host, self.body)?;
+        let trailers = self.trailers;
+        let mut head = request_of(self.headers)?;
+        frame(&mut head, body.len());
+        let trailers = if trailers.is_empty() {
+            None
+        } else {
+            Some(fields_of(trailers)?)
+        };
+        let timeout = timeout_of(self.timeout)?;
+        let root = host.root_id().ok_or(Status::BadArgument)?;
+        room_for_call(host)?;
+        let token = host.calls.next_http();
+        host.push(Effect::HttpCall {
+            root: RootId(root),
+            token,
+            cluster,
+            head: Box::new(head),
+            body,
+            trailers,
+            timeout,
+        })?;
+        host.calls.http.insert(token, root);
+        Ok(token)
+    }
 }
 
 /// `proxy_get_status`, of the current root.

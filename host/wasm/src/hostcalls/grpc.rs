@@ -11,17 +11,18 @@ use super::{Guest, MAX_NAME};
 use crate::effect::{Effect, GrpcTarget, RootId};
 use crate::guest::{bytes, split, write_u32};
 use crate::headers::fields_of;
-use crate::host::{GrpcCall, Host};
-use crate::pairs;
+use crate::host::{GrpcCall, Host, OF_GRPC_CALLS, OF_GRPC_STREAMS};
+use crate::pairs::{self, Pair};
 use crate::protobuf;
 use crate::status::{Outcome, Status};
 
-/// Where a call goes, as pointers and lengths.
-struct Address {
-    target: (u32, u32),
-    service: (u32, u32),
-    method: (u32, u32),
-    metadata: (u32, u32),
+/// Where a call goes, as a guest says it.
+pub(crate) struct Address<'a> {
+    /// A cluster's name, or a serialised `envoy.config.core.v3.GrpcService`.
+    pub(crate) target: &'a [u8],
+    pub(crate) service: &'a [u8],
+    pub(crate) method: &'a [u8],
+    pub(crate) metadata: Vec<Pair<'a>>,
 }
 
 /// `proxy_grpc_call`
@@ -41,17 +42,29 @@ pub(super) fn call(
     timeout: u32,
     token_out: u32,
 ) -> Outcome {
-    let address = Address {
-        target: (target, target_size),
-        service: (service, service_size),
-        method: (method, method_size),
-        metadata: (metadata, metadata_size),
-    };
     let (memory, host) = split(caller)?;
     write_u32(memory, token_out, 0)?;
-    let message = payload(host, bytes(memory, message, message_size)?)?;
+    let address = Address {
+        target: bytes(memory, target, target_size)?,
+        service: bytes(memory, service, service_size)?,
+        method: bytes(memory, method, method_size)?,
+        metadata: pairs::decode(bytes(memory, metadata, metadata_size)?),
+    };
+    let message = bytes(memory, message, message_size)?;
+    let token = unary(host, address, message, timeout)?;
+    Ok(write_u32(memory, token_out, token)?)
+}
+
+/// Starts a call with one message on the current root; its token. `timeout` in milliseconds, 0 for none.
+pub(crate) fn unary(
+    host: &mut Host,
+    address: Address<'_>,
+    message: &[u8],
+    timeout: u32,
+) -> Result<u32, Status> {
+    let message = payload(host, message)?;
     let timeout = timeout_of(timeout)?;
-    let target = Box::new(address.resolve(memory, host, true)?);
+    let target = Box::new(address.resolve(host, true)?);
     let (token, root) = (target.token, target.root);
     host.push(Effect::GrpcCall {
         target,
@@ -59,7 +72,7 @@ pub(super) fn call(
         timeout,
     })?;
     begin(host, token, root);
-    Ok(write_u32(memory, token_out, token)?)
+    Ok(token)
 }
 
 /// `proxy_grpc_stream`
@@ -76,15 +89,15 @@ pub(super) fn stream(
     metadata_size: u32,
     token_out: u32,
 ) -> Outcome {
-    let address = Address {
-        target: (target, target_size),
-        service: (service, service_size),
-        method: (method, method_size),
-        metadata: (metadata, metadata_size),
-    };
     let (memory, host) = split(caller)?;
     write_u32(memory, token_out, 0)?;
-    let target = Box::new(address.resolve(memory, host, false)?);
+    let address = Address {
+        target: bytes(memory, target, target_size)?,
+        service: bytes(memory, service, service_size)?,
+        method: bytes(memory, method, method_size)?,
+        metadata: pairs::decode(bytes(memory, metadata, metadata_size)?),
+    };
+    let target = Box::new(address.resolve(host, false)?);
     let (token, root) = (target.token, target.root);
     host.push(Effect::GrpcStream { target })?;
     begin(host, token, root);
@@ -101,7 +114,7 @@ pub(super) fn send(
 ) -> Outcome {
     let (memory, host) = split(caller)?;
     let message = payload(host, bytes(memory, message, message_size)?)?;
-    if is_call(token) {
+    if token % 4 != OF_GRPC_STREAMS {
         return Err(Status::BadArgument.into());
     }
     let end_of_stream = end_of_stream != 0;
@@ -119,7 +132,11 @@ pub(super) fn send(
 
 /// `proxy_grpc_cancel`
 pub(super) fn cancel(caller: &mut Guest<'_>, token: u32) -> Outcome {
-    let host = caller.data_mut();
+    Ok(give_up(caller.data_mut(), token)?)
+}
+
+/// Cancels a call or stream of the current root.
+pub(crate) fn give_up(host: &mut Host, token: u32) -> Result<(), Status> {
     find(host, token)?;
     host.push(Effect::GrpcCancel { token })?;
     host.calls.grpc.remove(&token);
@@ -139,10 +156,9 @@ pub(super) fn close(caller: &mut Guest<'_>, token: u32) -> Outcome {
     Ok(())
 }
 
-impl Address {
-    /// The target is a serialised `envoy.config.core.v3.GrpcService`, or simply a cluster's name.
-    fn resolve(&self, memory: &[u8], host: &mut Host, call: bool) -> Outcome<GrpcTarget> {
-        let target = bytes(memory, self.target.0, self.target.1)?;
+impl Address<'_> {
+    fn resolve(self, host: &mut Host, call: bool) -> Result<GrpcTarget, Status> {
+        let target = self.target;
         let (cluster, authority, mut metadata) = match known_cluster(host, target) {
             Some(cluster) => (cluster, &b""[..], Vec::new()),
             None => {
@@ -156,13 +172,9 @@ impl Address {
             authority => HeaderValue::from_bytes(authority),
         };
         let authority = authority.map_err(|_| Status::ParseFailure)?;
-        let service = name(bytes(memory, self.service.0, self.service.1)?)?;
-        let method = name(bytes(memory, self.method.0, self.method.1)?)?;
-        metadata.extend(pairs::decode(bytes(
-            memory,
-            self.metadata.0,
-            self.metadata.1,
-        )?));
+        let service = name(self.service)?;
+        let method = name(self.method)?;
+        metadata.extend(self.metadata);
         let metadata = metadata_of(&metadata)?;
         let root = RootId(host.root_id().ok_or(Status::BadArgument)?);
         room_for_call(host)?;
@@ -184,7 +196,7 @@ impl Address {
 }
 
 /// Metadata out of pairs. Values of `-bin` names are bytes, which travel as base64.
-fn metadata_of(entries: &[pairs::Pair<'_>]) -> Result<HeaderMap, Status> {
+fn metadata_of(entries: &[Pair<'_>]) -> Result<HeaderMap, Status> {
     let encoded: Vec<(&[u8], Cow<'_, [u8]>)> = entries
         .iter()
         .map(|(name, value)| {
@@ -195,7 +207,7 @@ fn metadata_of(entries: &[pairs::Pair<'_>]) -> Result<HeaderMap, Status> {
             }
         })
         .collect();
-    let entries: Vec<pairs::Pair<'_>> = encoded
+    let entries: Vec<Pair<'_>> = encoded
         .iter()
         .map(|(name, value)| (*name, &**value))
         .collect();
@@ -232,5 +244,5 @@ fn find(host: &mut Host, token: u32) -> Result<&mut GrpcCall, Status> {
 }
 
 fn is_call(token: u32) -> bool {
-    token % 2 == 1
+    token % 4 == OF_GRPC_CALLS
 }

@@ -21,24 +21,28 @@ pub(super) fn define(
         _ => return Err(Status::BadArgument.into()),
     };
     let (memory, host) = split(caller)?;
+    // Tries the pointer before anything is defined.
+    write_u32(memory, id_out, 0)?;
     let name = bytes(memory, name, name_size)?;
+    let id = define_series(host, kind, name)?;
+    Ok(write_u32(memory, id_out, id)?)
+}
+
+/// A series of this VM's scope; its id.
+pub(crate) fn define_series(host: &mut Host, kind: MetricKind, name: &[u8]) -> Result<u32, Status> {
     if name.len() > MAX_NAME {
-        return Err(Status::BadArgument.into());
+        return Err(Status::BadArgument);
     }
     let name = String::from_utf8_lossy(name);
     let metric = host.scope.define_metric(kind, &name)?;
-    write_u32(memory, id_out, metric.id)?;
-    host.metrics.insert(metric.id, metric);
-    Ok(())
+    let id = metric.id;
+    host.metrics.insert(id, metric);
+    Ok(id)
 }
 
 /// `proxy_increment_metric`
 pub(super) fn increment(caller: &mut Guest<'_>, id: u32, offset: i64) -> Outcome {
-    // A histogram's id is refused before it is looked up, as in Envoy.
-    if id & 3 > 1 {
-        return Err(Status::BadArgument.into());
-    }
-    Ok(find(caller.data(), id)?.increment(offset)?)
+    Ok(changeable(caller.data(), id)?.increment(offset)?)
 }
 
 /// `proxy_record_metric`
@@ -49,15 +53,20 @@ pub(super) fn record(caller: &mut Guest<'_>, id: u32, value: u64) -> Outcome {
 
 /// `proxy_get_metric`
 pub(super) fn get(caller: &mut Guest<'_>, id: u32, out: u32) -> Outcome {
-    if id & 3 > 1 {
-        return Err(Status::BadArgument.into());
-    }
     let (memory, host) = split(caller)?;
-    let value = find(host, id)?.get()?;
+    let value = changeable(host, id)?.get()?;
     Ok(write_u64(memory, out, value)?)
 }
 
-fn find(host: &Host, id: u32) -> Result<&Metric, Status> {
+/// A counter or gauge. A histogram's id is refused before it is looked up, as in Envoy.
+pub(crate) fn changeable(host: &Host, id: u32) -> Result<&Metric, Status> {
+    if id & 3 > 1 {
+        return Err(Status::BadArgument);
+    }
+    find(host, id)
+}
+
+pub(crate) fn find(host: &Host, id: u32) -> Result<&Metric, Status> {
     host.metrics
         .get(&id)
         .map(AsRef::as_ref)

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{Guest, MAX_NAME};
 use crate::guest::{bytes, deliver_from, split};
+use crate::host::Host;
 use crate::property;
 use crate::status::{Outcome, Status};
 
@@ -19,13 +20,16 @@ pub(super) fn get(
     size_out: u32,
 ) -> Outcome {
     deliver_from(caller, ptr_out, size_out, |memory, host, out| {
-        let path = bytes(memory, path, path_size)?;
-        if path.len() > MAX_NAME {
-            Err(Status::NotFound)
-        } else {
-            property::get(host, path, out)
-        }
+        read(host, bytes(memory, path, path_size)?, out)
     })
+}
+
+/// The value of a path, whose segments are parted by zero bytes.
+pub(crate) fn read(host: &Host, path: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
+    if path.len() > MAX_NAME {
+        return Err(Status::NotFound);
+    }
+    property::get(host, path, out)
 }
 
 /// `proxy_set_property`: filter state under `wasm.` and the path, for all filters of the request.
@@ -41,8 +45,13 @@ pub(super) fn set(
         bytes(memory, path, path_size)?,
         bytes(memory, value, value_size)?,
     );
+    Ok(write(host, path, value)?)
+}
+
+/// Filter state of the current context's request.
+pub(crate) fn write(host: &mut Host, path: &[u8], value: &[u8]) -> Result<(), Status> {
     if path.len() > MAX_NAME {
-        return Err(Status::BadArgument.into());
+        return Err(Status::BadArgument);
     }
     let read_only = host
         .root()
@@ -54,9 +63,9 @@ pub(super) fn set(
         .and_then(|stream| stream.io.as_deref_mut())
         .ok_or(Status::NotFound)?;
     if read_only && io.state.contains_key(&key) {
-        return Err(Status::BadArgument.into());
+        return Err(Status::BadArgument);
     }
-    Ok(write_state(&mut io.state, key, value)?)
+    write_state(&mut io.state, key, value)
 }
 
 /// Sets filter state, within its bounds.

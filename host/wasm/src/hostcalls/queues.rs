@@ -6,7 +6,7 @@ use super::{Guest, MAX_NAME};
 use crate::effect::{Effect, RootId};
 use crate::guest::{bytes, deliver, split, write_u32};
 use crate::host::Host;
-use crate::shared::{Scope, locked};
+use crate::shared::Scope;
 use crate::status::{Outcome, Status};
 
 /// `proxy_register_shared_queue`: the current root consumes from now on.
@@ -51,10 +51,8 @@ pub(super) fn resolve(
         Some(other_scope(host, vm_id)?)
     };
     let scope = other.as_ref().unwrap_or(&host.scope);
-    let token = locked(&scope.queue_names)
-        .get(name)
-        .copied()
-        .ok_or(Status::NotFound)?;
+    let token = host.shared.resolve_queue(scope, name);
+    let token = token.ok_or(Status::NotFound)?;
     Ok(write_u32(memory, token_out, token)?)
 }
 

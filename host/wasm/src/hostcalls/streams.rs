@@ -38,7 +38,19 @@ pub(super) fn send_local_response(
     let details = bytes(memory, details, details_size)?;
     let body = bytes(memory, body, body_size)?;
     let headers = pairs::decode(bytes(memory, headers, headers_size)?);
-    let reply = local_reply(code, details, payload(host, body)?, &headers, grpc)?;
+    Ok(reply(host, code, details, body, &headers, grpc)?)
+}
+
+/// A local reply of the current context; `grpc` above 16 is none.
+pub(crate) fn reply(
+    host: &mut Host,
+    code: u32,
+    details: &[u8],
+    body: &[u8],
+    headers: &[Pair<'_>],
+    grpc: u32,
+) -> Result<(), Status> {
+    let reply = local_reply(code, details, payload(host, body)?, headers, grpc)?;
     let current = host.current;
     let entered = host.entered == current;
     let Some(stream) = host.stream_mut() else {
@@ -114,21 +126,21 @@ pub(super) fn continue_stream(caller: &mut Guest<'_>, stream: u32) -> Outcome {
         3 => return Err(Status::Unimplemented.into()),
         _ => return Err(Status::BadArgument.into()),
     };
-    resume(caller.data_mut(), direction)
+    Ok(resume(caller.data_mut(), direction)?)
 }
 
 /// `proxy_continue_request` of 0.1.0
 pub(super) fn continue_request(caller: &mut Guest<'_>) -> Outcome {
-    resume(caller.data_mut(), Direction::Request)
+    Ok(resume(caller.data_mut(), Direction::Request)?)
 }
 
 /// `proxy_continue_response` of 0.1.0
 pub(super) fn continue_response(caller: &mut Guest<'_>) -> Outcome {
-    resume(caller.data_mut(), Direction::Response)
+    Ok(resume(caller.data_mut(), Direction::Response)?)
 }
 
 /// Takes the request's maps and body away, whichever the direction, as Envoy does.
-fn resume(host: &mut Host, direction: Direction) -> Outcome {
+pub(crate) fn resume(host: &mut Host, direction: Direction) -> Result<(), Status> {
     let context = ContextId(host.current);
     let Some(stream) = host.stream_mut() else {
         return Ok(());
@@ -141,7 +153,7 @@ fn resume(host: &mut Host, direction: Direction) -> Outcome {
     if host.effects.last().is_some_and(again) {
         return Ok(());
     }
-    Ok(host.push(Effect::Resume { context, direction })?)
+    host.push(Effect::Resume { context, direction })
 }
 
 /// `proxy_close_stream`
@@ -152,12 +164,14 @@ pub(super) fn close_stream(caller: &mut Guest<'_>, stream: u32) -> Outcome {
         2 | 3 => return Ok(()),
         _ => return Err(Status::BadArgument.into()),
     };
-    let host = caller.data_mut();
+    Ok(close(caller.data_mut(), direction)?)
+}
+
+/// Ends the current context's stream.
+pub(crate) fn close(host: &mut Host, direction: Direction) -> Result<(), Status> {
     let context = ContextId(host.current);
     match host.stream() {
-        Some(stream) if !stream.ending => {
-            Ok(host.push(Effect::CloseStream { context, direction })?)
-        }
+        Some(stream) if !stream.ending => host.push(Effect::CloseStream { context, direction }),
         _ => Ok(()),
     }
 }

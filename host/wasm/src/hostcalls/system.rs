@@ -1,12 +1,13 @@
 //! Logs, time, ticks and contexts.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::Guest;
 use crate::contexts::Life;
 use crate::effect::{Effect, RootId};
 use crate::guest::{bytes, deliver_from, split, write_u32, write_u64};
 use crate::guest_log;
+use crate::host::Host;
 use crate::status::{Outcome, Status};
 
 /// `proxy_log`
@@ -27,13 +28,18 @@ pub(super) fn get_log_level(caller: &mut Guest<'_>, out: u32) -> Outcome {
 
 /// `proxy_get_current_time_nanoseconds`: wall-clock time.
 pub(super) fn current_time(caller: &mut Guest<'_>, out: u32) -> Outcome {
-    let (memory, _) = split(caller)?;
-    Ok(write_u64(memory, out, realtime_nanoseconds())?)
+    let (memory, host) = split(caller)?;
+    let now = host.shared.now();
+    Ok(write_u64(memory, out, now)?)
 }
 
 /// `proxy_set_tick_period_milliseconds` of the current root; 0 stops.
 pub(super) fn set_tick_period(caller: &mut Guest<'_>, period: u32) -> Outcome {
-    let host = caller.data_mut();
+    Ok(tick_every(caller.data_mut(), period)?)
+}
+
+/// The tick of the current root, in milliseconds.
+pub(crate) fn tick_every(host: &mut Host, period: u32) -> Result<(), Status> {
     let root = RootId(host.root_id().ok_or(Status::BadArgument)?);
     let period = (period > 0).then(|| Duration::from_millis(u64::from(period)));
     // Only the last period counts, so a loop over this call costs one effect.
@@ -46,7 +52,7 @@ pub(super) fn set_tick_period(caller: &mut Guest<'_>, period: u32) -> Outcome {
         *old = period;
         return Ok(());
     }
-    Ok(host.push(Effect::SetTickPeriod { root, period })?)
+    host.push(Effect::SetTickPeriod { root, period })
 }
 
 /// `proxy_set_effective_context`; 0 goes back to the context that was called.
@@ -91,12 +97,4 @@ pub(super) fn unimplemented(caller: &mut Guest<'_>, name: &str) -> Outcome {
     let message = format!("{name} is not implemented by this host");
     caller.data_mut().log(3, message.as_bytes());
     Err(Status::Unimplemented.into())
-}
-
-/// Nanoseconds since the epoch of Unix.
-pub(crate) fn realtime_nanoseconds() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

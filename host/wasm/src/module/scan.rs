@@ -23,10 +23,6 @@ impl Scan {
         if !wasm.starts_with(b"\0asm") {
             return Err(LoadError::NotWasm);
         }
-        // A version field of 1 with layer 1 is a component.
-        if wasm.get(6..8) == Some(&[1, 0]) {
-            return Err(LoadError::Component);
-        }
         let mut scan = Self::default();
         for payload in Parser::new(0).parse_all(wasm) {
             scan.section(payload.map_err(invalid)?)?;

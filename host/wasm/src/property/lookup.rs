@@ -9,6 +9,7 @@ use tidegate_model::RequestHead;
 use super::{Object, Value};
 use crate::headers::{MapType, View};
 use crate::host::Host;
+use crate::status::grpc_status_of;
 use crate::stream::{StreamIo, TlsAttributes};
 
 /// `request.*`
@@ -92,17 +93,25 @@ pub(super) fn connection<'a>(io: &'a StreamIo, key: &[u8]) -> Option<Value<'a>> 
     }
 }
 
-/// `upstream.*`
+/// `upstream.*`. How many endpoints there are is known with the backend, the rest with the connection.
 pub(super) fn upstream<'a>(io: &'a StreamIo, key: &[u8]) -> Option<Value<'a>> {
-    if key == b"request_attempt_count" {
-        return Some(Value::Uint(u64::from(io.attributes.attempts)));
+    let attributes = &io.attributes;
+    match key {
+        b"request_attempt_count" => return Some(Value::Uint(u64::from(attributes.attempts))),
+        b"num_endpoints" => {
+            return attributes
+                .backend()
+                .map(|backend| Value::Uint(backend.endpoints.len() as u64));
+        }
+        _ => {}
     }
-    let upstream = io.attributes.upstream.as_deref()?;
+    let upstream = attributes.upstream.as_deref()?;
     match key {
         b"address" | b"port" => peer(upstream.address?, key),
-        b"local_address" => peer(upstream.local_address?, b"address"),
-        b"num_endpoints" => upstream.endpoints.map(Value::Uint),
-        b"cx_pool_ready_duration" => upstream.pool_ready.map(duration),
+        b"local_address" => peer(attributes.upstream_local?, b"address"),
+        b"cx_pool_ready_duration" => attributes.pool_ready.map(duration),
+        // A message without fields: endpoints have none here.
+        b"locality" => Some(text("")),
         b"transport_failure_reason" => Some(text(&upstream.transport_failure_reason)),
         _ => tls(upstream.tls.as_ref()?, key),
     }
@@ -117,37 +126,37 @@ pub(super) fn peer<'a>(address: SocketAddr, key: &[u8]) -> Option<Value<'a>> {
     }
 }
 
-/// `xds.*`. There is no metadata here, so every message of it is an empty one.
-pub(super) fn xds<'a>(io: &'a StreamIo, key: &[u8]) -> Option<Value<'a>> {
-    let attributes = &io.attributes;
-    let name = |name: &'a Option<std::sync::Arc<str>>| name.as_deref().map(text);
+/// `xds.*`: of this host without a stream, of the exchange with one. There is no metadata here, so every message of it is an
+/// empty one.
+pub(super) fn xds<'a>(io: Option<&'a StreamIo>, key: &[u8]) -> Option<Value<'a>> {
     match key {
-        b"node" => attributes
-            .node_id
-            .as_ref()
-            .map(|_| Value::Object(Object::Node)),
-        b"cluster_name" => name(&attributes.cluster_name),
-        b"route_name" => name(&attributes.route_name),
-        b"virtual_host_name" => name(&attributes.virtual_host_name),
-        b"filter_chain_name" => name(&attributes.listener_name),
+        b"node" => return Some(Value::Object(Object::Node)),
         // UNSPECIFIED, as in an Envoy without a control plane of its own mind.
-        b"listener_direction" => Some(Value::Int(0)),
-        b"cluster_metadata" => attributes.cluster_name.as_ref().map(|_| Value::Metadata),
-        b"route_metadata" => attributes.route_name.as_ref().map(|_| Value::Metadata),
-        b"virtual_host_metadata" => attributes
-            .virtual_host_name
-            .as_ref()
-            .map(|_| Value::Metadata),
-        b"listener_metadata" => attributes.listener_name.as_ref().map(|_| Value::Metadata),
+        b"listener_direction" => return Some(Value::Int(0)),
+        b"listener_metadata" => return Some(Value::Metadata),
+        _ => {}
+    }
+    let attributes = &io?.attributes;
+    let rule = attributes.rule.as_deref();
+    let label = || rule.map(|rule| &**rule.origin.label());
+    match key {
+        b"cluster_name" => attributes.backend().map(|backend| text(&backend.key)),
+        b"route_name" | b"virtual_host_name" => label().map(text),
+        b"filter_chain_name" => {
+            let connection = attributes.connection.as_deref()?;
+            connection.listener_name.as_deref().map(text)
+        }
+        b"cluster_metadata" => attributes.backend().map(|_| Value::Metadata),
+        b"route_metadata" | b"virtual_host_metadata" => rule.map(|_| Value::Metadata),
         b"upstream_host_metadata" => attributes.upstream.as_ref().map(|_| Value::Metadata),
         _ => None,
     }
 }
 
 /// `xds.node.*`
-pub(super) fn node<'a>(io: &'a StreamIo, key: &[u8]) -> Option<Value<'a>> {
+pub(super) fn node<'a>(host: &'a Host, key: &[u8]) -> Option<Value<'a>> {
     match key {
-        b"id" => io.attributes.node_id.as_deref().map(text),
+        b"id" => Some(text(host.node())),
         _ => None,
     }
 }
@@ -193,14 +202,7 @@ fn grpc_status<'a>(
     if let Some(said) = said {
         return std::str::from_utf8(said).ok()?.parse().ok().map(Value::Int);
     }
-    Some(Value::Int(match code?.as_u16() {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
-    }))
+    Some(Value::Int(i64::from(grpc_status_of(code?))))
 }
 
 fn path_and_query(head: &RequestHead) -> (&[u8], &[u8]) {

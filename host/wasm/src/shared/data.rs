@@ -62,6 +62,22 @@ impl Data {
         }
     }
 
+    /// Takes an entry over as it is elsewhere, unless there is one here.
+    pub(super) fn adopt(
+        &self,
+        key: &[u8],
+        value: Bytes,
+        cas: u32,
+        resize: impl FnOnce(usize, usize) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        let mut shard = locked(self.shard(key));
+        if !shard.contains_key(key) {
+            resize(0, key.len() + value.len() + OVERHEAD)?;
+            shard.insert(key.into(), Entry { value, cas });
+        }
+        Ok(())
+    }
+
     fn shard(&self, key: &[u8]) -> &Mutex<HashMap<Box<[u8]>, Entry>> {
         let hash = self.hasher.hash_one(key);
         // The remainder is below SHARDS, so the cast loses nothing.

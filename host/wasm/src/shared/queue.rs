@@ -29,8 +29,8 @@ struct Queue {
 
 struct State {
     items: VecDeque<Bytes>,
-    /// Those who registered, the last of them consumes. One that is gone leaves it to the one before: a VM in which a new
-    /// configuration is tried out must not take the queue along.
+    /// Those who registered, the last of them consumes. One that is gone leaves it to the one before: a new version that falls
+    /// must not take the queue along.
     consumers: Vec<(VmId, RootId)>,
 }
 

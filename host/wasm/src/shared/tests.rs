@@ -261,3 +261,47 @@ fn series_are_capped_per_namespace() {
             .is_ok()
     );
 }
+
+#[test]
+fn a_copy_to_throw_away_shows_the_original_and_leaves_it_alone() {
+    let shared = Shared::new();
+    let config = vm("a", "team", "f");
+    let real = shared.scope(&config);
+    real.set_data(b"k", b"1", 0).unwrap();
+    let cas = real.get_data(b"k").unwrap().1;
+    let queue = shared.queues.register(&real, b"q", None).unwrap();
+    shared.queues.enqueue(&real, queue, b"item").unwrap();
+    let (bytes, metrics) = (shared.bytes("a"), shared.metrics().len());
+
+    let copy = shared.to_throw_away();
+    let tried = copy.scope(&config);
+    assert_eq!(tried.get_data(b"k"), real.get_data(b"k"));
+    assert_eq!(
+        tried.set_data(b"k", b"2", cas + 1),
+        Err(Status::CasMismatch)
+    );
+    tried.set_data(b"k", b"2", cas).unwrap();
+    tried.set_data(b"new", b"3", 0).unwrap();
+    assert_eq!(tried.get_data(b"k").unwrap().0, "2");
+    assert!(tried.define_metric(MetricKind::Counter, "m").is_ok());
+    let token = copy.resolve_queue(&tried, b"q").expect("it is known");
+    assert_eq!(copy.resolve_queue(&tried, b"other"), None);
+    assert_eq!(copy.queues.dequeue(&tried, token), Err(Status::Empty));
+    assert_eq!(copy.queues.enqueue(&tried, token, b"lost"), Ok(None));
+    assert!(copy.scope_of(&"a".into(), "team").is_some());
+    assert!(copy.scope_of(&"a".into(), "nobody").is_none());
+    assert!(tried.take_memory(1000));
+    assert_eq!(shared.memory("a"), 1000, "memory is real");
+    tried.give_memory(1000);
+    drop((tried, copy));
+
+    assert_eq!(real.get_data(b"k").unwrap(), ("1".into(), cas));
+    assert_eq!(real.get_data(b"new"), None);
+    assert_eq!(shared.queues.dequeue(&real, queue).unwrap(), "item");
+    assert_eq!(shared.queues.dequeue(&real, queue), Err(Status::Empty));
+    shared.queues.enqueue(&real, queue, b"item").unwrap();
+    assert_eq!(
+        (shared.bytes("a"), shared.metrics().len()),
+        (bytes, metrics)
+    );
+}

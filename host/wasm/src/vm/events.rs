@@ -6,7 +6,7 @@ use tidegate_model::ResponseHead;
 
 use super::Vm;
 use crate::effect::{HttpCallResponse, RootId};
-use crate::exports::{Exports, call};
+use crate::exports::{Exports, Grpc};
 use crate::failure::Failure;
 use crate::host::{Callout, Host};
 use crate::stream::PseudoSet;
@@ -29,11 +29,7 @@ impl Vm {
         let headers = count(response.head.headers.len() + 1);
         let (body, trailers) = (count(response.body.len()), count(response.trailers.len()));
         self.with_callout(root, Callout::Http(response), |exports, store| {
-            call(
-                exports.http_call_response.as_ref(),
-                store,
-                (root, token, headers, body, trailers),
-            )
+            exports.http_answer(store, root, token, (headers, body, trailers))
         })
     }
 
@@ -46,11 +42,7 @@ impl Vm {
         };
         self.set_status(root, BROKEN_CONNECTION, "reset".to_owned());
         let result = self.with_callout(root, Callout::Nothing, |exports, store| {
-            call(
-                exports.http_call_response.as_ref(),
-                store,
-                (root, token, 0, 0, 0),
-            )
+            exports.http_answer(store, root, token, (0, 0, 0))
         });
         self.forget_message(root);
         result
@@ -58,15 +50,13 @@ impl Vm {
 
     /// The tick that a root asked for.
     pub fn on_tick(&mut self, root: RootId) -> Result<(), Failure> {
-        self.on_root(root, |exports, store| {
-            call(exports.tick.as_ref(), store, root.0)
-        })
+        self.on_root(root, |exports, store| exports.tick(store, root.0))
     }
 
     /// Something lies in a queue that this root registered.
     pub fn on_queue_ready(&mut self, root: RootId, token: u32) -> Result<(), Failure> {
         self.on_root(root, |exports, store| {
-            call(exports.queue_ready.as_ref(), store, (root.0, token))
+            exports.queue_ready(store, root.0, token)
         })
     }
 
@@ -94,13 +84,7 @@ impl Vm {
         self.with_callout(
             root,
             Callout::GrpcInitialMetadata(head, missing),
-            |exports, store| {
-                call(
-                    exports.grpc_receive_initial_metadata.as_ref(),
-                    store,
-                    (root, token, n),
-                )
-            },
+            |exports, store| exports.grpc(store, root, token, Grpc::InitialMetadata(n)),
         )
     }
 
@@ -114,7 +98,7 @@ impl Vm {
             self.store.data_mut().calls.grpc.remove(&token);
         }
         self.with_callout(root, Callout::GrpcMessage(message), |exports, store| {
-            call(exports.grpc_receive.as_ref(), store, (root, token, size))
+            exports.grpc(store, root, token, Grpc::Message(size))
         })
     }
 
@@ -131,13 +115,7 @@ impl Vm {
         self.with_callout(
             root,
             Callout::GrpcTrailingMetadata(metadata),
-            |exports, store| {
-                call(
-                    exports.grpc_receive_trailing_metadata.as_ref(),
-                    store,
-                    (root, token, n),
-                )
-            },
+            |exports, store| exports.grpc(store, root, token, Grpc::TrailingMetadata(n)),
         )
     }
 
@@ -153,7 +131,7 @@ impl Vm {
         };
         self.set_status(root, status, message);
         let result = self.on_root(RootId(root), |exports, store| {
-            call(exports.grpc_close.as_ref(), store, (root, token, status))
+            exports.grpc(store, root, token, Grpc::Close(status))
         });
         self.forget_message(root);
         // Not before: in the callback a guest may still close its own half, as it may in Envoy.

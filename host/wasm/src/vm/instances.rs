@@ -7,8 +7,8 @@ use wasmtime::{Global, Val};
 use super::{Instance, Vm, not_started};
 use crate::failure::Failure;
 use crate::host::{Host, Template};
-use crate::module::Module;
 use crate::module::rewrite::{Number, export_of};
+use crate::module::{Code, Module};
 use crate::pages::{self, Restore};
 use crate::snapshot::Permit;
 
@@ -20,7 +20,12 @@ impl Vm {
         globals: &[(u32, Number)],
     ) -> Result<Self, Failure> {
         let mut vm = Self::new(module, Host::from_template(template));
-        let instance = vm.instantiate().map_err(not_started)?;
+        let Code::Module(pre) = module.code() else {
+            return Err(Failure::Start {
+                message: "a component has no snapshot".into(),
+            });
+        };
+        let instance = vm.instantiate(pre).map_err(not_started)?;
         let globals = globals
             .iter()
             .filter_map(|(index, value)| {

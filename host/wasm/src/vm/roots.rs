@@ -6,7 +6,6 @@ use super::Vm;
 use crate::config::PluginConfig;
 use crate::contexts::{Life, Root};
 use crate::effect::{Effect, RootId};
-use crate::exports::call;
 use crate::failure::Failure;
 
 impl Vm {
@@ -51,10 +50,7 @@ impl Vm {
         let limit = self.limit();
         // Set before the call: the guest may call proxy_done at once.
         self.set_life(id, Life::Leaving);
-        let done = self.enter(id, limit, |exports, store| match &exports.done {
-            Some(done) => done.call(store, id),
-            None => Ok(1),
-        });
+        let done = self.enter(id, limit, |exports, store| exports.root_done(store, id));
         match done {
             Ok(0) => Ok(!self.store.data().contexts.roots.contains_key(&id)),
             Ok(_) => {
@@ -98,7 +94,10 @@ impl Vm {
             .map_or(0, |root| size(root.plugin.config.len()));
         let step = |name: &str, result: Result<u32, Failure>, vm: &Self| match result {
             Ok(0) => Err(Failure::Configure {
-                message: refusal(name, vm.store.data().log.last_error()).into(),
+                message: vm
+                    .exports
+                    .refusal(name, vm.store.data().log.last_error())
+                    .into(),
             }),
             Ok(_) => Ok(()),
             Err(Failure::Trap { message }) => Err(Failure::Configure {
@@ -106,19 +105,15 @@ impl Vm {
             }),
             Err(other) => Err(other),
         };
-        let created = self.enter(id, limit, |exports, store| {
-            call(exports.context_create.as_ref(), store, (id, 0))
-        });
+        let created = self.enter(id, limit, |exports, store| exports.create(store, id, 0));
         step("proxy_on_context_create", created.map(|()| 1), self)?;
-        let started = self.enter(id, limit, |exports, store| match &exports.vm_start {
-            Some(vm_start) => vm_start.call(store, (id, vm_size)),
-            None => Ok(1),
+        let started = self.enter(id, limit, |exports, store| {
+            exports.start(store, id, vm_size)
         });
         step("proxy_on_vm_start", started, self)?;
         self.store.data_mut().configuring = true;
-        let configured = self.enter(id, limit, |exports, store| match &exports.configure {
-            Some(configure) => configure.call(store, (id, plugin_size)),
-            None => Ok(1),
+        let configured = self.enter(id, limit, |exports, store| {
+            exports.configure(store, id, plugin_size)
         });
         self.store.data_mut().configuring = false;
         let refused = step("proxy_on_configure", configured, self);
@@ -145,9 +140,7 @@ impl Vm {
 
     fn delete_root(&mut self, id: u32) -> Result<(), Failure> {
         let limit = self.limit();
-        let deleted = self.enter(id, limit, |exports, store| {
-            call(exports.delete.as_ref(), store, id)
-        });
+        let deleted = self.enter(id, limit, |exports, store| exports.delete_root(store, id));
         self.drop_root(id);
         deleted
     }
@@ -167,14 +160,6 @@ impl Vm {
         if let Some(root) = self.store.data_mut().contexts.roots.get_mut(&id) {
             root.life = life;
         }
-    }
-}
-
-fn refusal(callback: &str, last_error: &str) -> String {
-    if last_error.is_empty() {
-        format!("{callback} returned false without logging an error")
-    } else {
-        format!("{callback} returned false; its last error log: {last_error}")
     }
 }
 

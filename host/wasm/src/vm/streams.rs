@@ -6,7 +6,6 @@ use super::Vm;
 use crate::action::{Action, Callback};
 use crate::contexts::{Open, Stream};
 use crate::effect::{ContextId, RootId};
-use crate::exports::call;
 use crate::failure::Failure;
 use crate::headers::View;
 use crate::host::Reply;
@@ -29,7 +28,7 @@ impl Vm {
         self.served = true;
         let limit = self.call_timeout();
         let created = self.enter(id, limit, |exports, store| {
-            call(exports.context_create.as_ref(), store, (id, root.0))
+            exports.create(store, id, root.0)
         });
         match created {
             Ok(()) => Ok(ContextId(id)),
@@ -115,9 +114,7 @@ impl Vm {
             Ok(())
         } else {
             let limit = self.call_timeout();
-            self.enter(id, limit, |exports, store| {
-                call(exports.delete.as_ref(), store, id)
-            })
+            self.enter(id, limit, |exports, store| exports.delete_stream(store, id))
         };
         let stream = self.store.data_mut().contexts.streams.remove(&id);
         deleted.map(|()| stream.and_then(|stream| stream.io))

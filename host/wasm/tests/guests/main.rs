@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "what fails in a test fails the test")]
 
 mod calls;
+mod component;
 mod data;
 mod faults;
 mod life;
 mod messages;
 mod raw;
 mod run;
+
+use component::component;
 
 use calls::{grpc, http_call, queues};
 use data::{foreign, metrics, properties, shared_data, wasi};

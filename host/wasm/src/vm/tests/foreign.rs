@@ -301,7 +301,7 @@ fn expressions_over_the_exchange() {
     let mut run = guest.start();
     let attributes = &mut run.io().attributes;
     attributes.start = Some(std::time::SystemTime::UNIX_EPOCH);
-    attributes.cluster_name = Some("shop/backend".into());
+    attributes.rule = Some(std::sync::Arc::new(super::properties::rule()));
     attributes.connection = Some(std::sync::Arc::new(crate::ConnectionAttributes {
         source: Some("192.0.2.1:4711".parse().unwrap()),
         ..Default::default()

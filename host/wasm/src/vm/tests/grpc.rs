@@ -157,7 +157,8 @@ fn sending_and_closing_grpc() {
     let calls = [
         (step(send, &[Int(1), Bytes(b"m"), Int(0)]), 2),
         (step(send, &[Int(2), Bytes(b"m"), Int(0)]), 0),
-        (step(send, &[Int(4), Bytes(b"m"), Int(0)]), 1),
+        (step(send, &[Int(6), Bytes(b"m"), Int(0)]), 1),
+        (step(send, &[Int(4), Bytes(b"m"), Int(0)]), 2),
         (step(send, &[Int(2), Bytes(b"end"), Int(1)]), 0),
         (step(send, &[Int(2), Bytes(b"late"), Int(0)]), 2),
         (step(close, &[Int(2)]), 0),

@@ -201,6 +201,35 @@ fn a_call_may_take_many_ticks_within_its_limit() {
 }
 
 #[test]
+fn cpu_time_counts_and_not_the_clock_on_the_wall() {
+    let mut guest = Guest::new();
+    guest.raw(
+        "proxy_on_tick",
+        "(local $left i32) (local.set $left (i32.const 50000000))
+         (loop $again
+            (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+            (br_if $again (local.get $left)))",
+    );
+    let run = |limit: Duration| {
+        let mut config = vm_config();
+        config.limits.call_timeout = limit;
+        let mut run = guest.start_with(config, plugin());
+        run.vm.begin_service();
+        let before = run.vm.cpu();
+        run.vm.on_tick(run.root).map(|()| run.vm.cpu() - before)
+    };
+    let alone = run(Duration::from_secs(60)).unwrap();
+    // Twenty times as many threads as cores: each takes its time on the wall twenty times, but not of the processor.
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    std::thread::scope(|threads| {
+        let each: Vec<_> = (0..cores * 20)
+            .map(|_| threads.spawn(|| run(alone * 6 + Duration::from_millis(20)).is_ok()))
+            .collect();
+        assert!(each.into_iter().all(|one| one.join().unwrap()));
+    });
+}
+
+#[test]
 fn the_start_timeout_holds_until_the_first_stream() {
     let mut guest = Guest::new();
     let spin = "(global.set $n (i32.const 0)) (loop $again (global.set $n (i32.add (global.get $n) (i32.const 1)))

@@ -16,7 +16,9 @@ fn what_is_no_filter() {
     let component = wat::parse_str("(component)").unwrap();
     assert_eq!(
         engine().compile(&component).unwrap_err(),
-        LoadError::Component
+        LoadError::OtherWorld {
+            exports: String::new()
+        }
     );
     for bytes in [&b""[..], b"(module)", b"\0as", b"<html>"] {
         assert_eq!(engine().compile(bytes).unwrap_err(), LoadError::NotWasm);

@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{StatusCode, Version};
+use tidegate_model::{
+    Backend, BackendProtocol, BackendTarget, Endpoint, LoadBalancer, Rule, RuleOrigin, Timeouts,
+    WeightedBackend,
+};
 
 use super::guest::{Arg, Call, Guest, Running, headers, unpairs};
 use crate::{Callback, ConnectionAttributes, StreamIo, TlsAttributes, UpstreamAttributes};
@@ -19,6 +23,33 @@ fn get(guest: &mut Guest, callback: &'static str, path: &str) -> Call {
     )
 }
 
+/// A rule with one backend of three endpoints.
+pub(super) fn rule() -> Rule {
+    let endpoint = |last| Endpoint::Address(([10, 0, 0, last], 80).into());
+    let backend = Backend {
+        slot: 0,
+        key: "shop/backend".into(),
+        protocol: BackendProtocol::Http1,
+        tls: None,
+        endpoints: (1..=3).map(endpoint).collect(),
+        load_balancer: LoadBalancer::default(),
+        connect_timeout: None,
+    };
+    Rule {
+        origin: RuleOrigin::new("HTTPRoute", "shop", "route", 0, None),
+        filters: Vec::new(),
+        backends: vec![WeightedBackend {
+            target: BackendTarget::Backend(Arc::new(backend)),
+            weight: 1,
+            filters: Vec::new(),
+        }],
+        timeouts: Timeouts::default(),
+        retry: None,
+        session: None,
+        access_log: true,
+    }
+}
+
 fn attributes(io: &mut StreamIo) {
     let tls = TlsAttributes {
         version: "TLSv1.3".to_owned(),
@@ -32,26 +63,23 @@ fn attributes(io: &mut StreamIo) {
         source: Some("10.0.0.1:5000".parse().unwrap()),
         destination: Some("[::1]:8443".parse().unwrap()),
         server_name: Some("shop.test".to_owned()),
+        listener_name: Some("https".into()),
         tls: Some(tls),
         ..ConnectionAttributes::default()
     }));
     io.attributes.protocol = Some(Version::HTTP_2);
     io.attributes.start = Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(42));
     io.attributes.request_bytes = 5;
-    io.attributes.route_name = Some("shop/route".into());
-    io.attributes.cluster_name = Some("shop/backend".into());
-    io.attributes.listener_name = Some("https".into());
-    io.attributes.node_id = Some("gateway-0".into());
+    io.attributes.rule = Some(Arc::new(rule()));
 }
 
 fn upstream(io: &mut StreamIo) {
     io.attributes.upstream = Some(Arc::new(UpstreamAttributes {
         address: Some("10.0.0.2:80".parse().unwrap()),
-        local_address: Some("10.0.0.3:4000".parse().unwrap()),
-        endpoints: Some(3),
-        pool_ready: Some(Duration::from_micros(1)),
         ..UpstreamAttributes::default()
     }));
+    io.attributes.upstream_local = Some("10.0.0.3:4000".parse().unwrap());
+    io.attributes.pool_ready = Some(Duration::from_micros(1));
     io.attributes.attempts = 1;
     io.attributes.response_code = Some(StatusCode::OK);
     io.attributes.response_code_details = Some("via_upstream".into());
@@ -134,6 +162,8 @@ fn the_request_phase() {
             ("response.flags", int(0)),
             ("upstream.address", ABSENT),
             ("upstream.request_attempt_count", int(0)),
+            ("upstream.num_endpoints", int(3)),
+            ("upstream.local_address", ABSENT),
             ("source.address", text("10.0.0.1:5000")),
             ("source.port", int(5000)),
             ("destination.address", text("[::1]:8443")),
@@ -149,24 +179,26 @@ fn the_request_phase() {
             ("connection.requested_server_name", text("shop.test")),
             ("connection.termination_details", ABSENT),
             ("xds.cluster_name", text("shop/backend")),
-            ("xds.route_name", text("shop/route")),
+            ("xds.route_name", text("HTTPRoute shop/route rule 0")),
             ("xds.filter_chain_name", text("https")),
-            ("xds.virtual_host_name", ABSENT),
+            ("xds.virtual_host_name", text("HTTPRoute shop/route rule 0")),
+            ("xds.listener_metadata", text("")),
             ("xds.listener_direction", int(0)),
             ("xds.route_metadata", text("")),
             ("xds.route_metadata.filter_metadata", Ok(vec![0; 4])),
             ("xds.route_metadata.filter_metadata.istio", ABSENT),
             ("xds.upstream_host_metadata", ABSENT),
-            ("xds.node.id", text("gateway-0")),
-            ("xds.node", text("\n\tgateway-0")),
+            ("xds.node.id", text("tidegate")),
+            ("xds.node", text("\n\u{8}tidegate")),
             ("cluster_name", text("shop/backend")),
-            ("route_name", text("shop/route")),
-            ("node.id", text("gateway-0")),
+            ("route_name", text("HTTPRoute shop/route rule 0")),
+            ("node.id", text("tidegate")),
             ("plugin_name", text("hello")),
             ("plugin_root_id", text("root")),
             ("plugin_vm_id", text("")),
             ("metadata", text("")),
             ("filter_state", Err(3)),
+            ("upstream_filter_state", ABSENT),
             ("request", Err(3)),
             ("xds", Err(3)),
             ("", Err(3)),
@@ -205,6 +237,7 @@ fn the_response_phase() {
             ("upstream.local_port", ABSENT),
             ("upstream.num_endpoints", int(3)),
             ("upstream.cx_pool_ready_duration", int(1000)),
+            ("upstream.locality", text("")),
             ("upstream.request_attempt_count", int(1)),
             ("upstream.transport_failure_reason", text("")),
             ("upstream.tls_version", ABSENT),
@@ -250,7 +283,8 @@ fn a_plain_exchange_lacks_what_nobody_told() {
             ("request.time", ABSENT),
             ("request.protocol", ABSENT),
             ("xds.cluster_name", ABSENT),
-            ("xds.node", ABSENT),
+            ("xds.node.id", text("tidegate")),
+            ("upstream.num_endpoints", ABSENT),
             ("request.path", text("/p?q=1")),
         ],
     );
