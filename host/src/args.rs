@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ipnet::IpNet;
 
+use crate::filter::Filter;
 use crate::kubernetes::Kubernetes;
 
 /// Kubernetes ingress and Gateway API host whose per-route policy is portable WebAssembly.
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// One line, no manifests: forward everything to one place, past filters.
     Proxy(OneLine),
+    /// Test and look into filter modules.
+    Filter(Filter),
     /// A demo backend: answers with what it received.
     Echo(Echo),
     /// Print the custom resource definitions of tidegate.dev.
@@ -65,6 +68,10 @@ pub(crate) struct Binding {
     /// The name by which classes choose this controller.
     #[arg(long, value_name = "NAME", default_value = "tidegate.dev/controller")]
     pub(crate) controller_name: String,
+    /// Read annotations of ingress-nginx (nginx.ingress.kubernetes.io/*) on Ingresses of all our classes, and not only of those whose
+    /// GatewayConfig says ingressNginxAnnotations.
+    #[arg(long)]
+    pub(crate) ingress_nginx_annotations: bool,
 }
 
 #[derive(Args)]

@@ -129,6 +129,7 @@ pub(crate) fn options(binding: &Binding) -> Options {
         port_map: binding.ports(),
         http_port: binding.http_port,
         https_port: binding.https_port,
+        ingress_nginx_annotations: binding.ingress_nginx_annotations,
         now: now.ok().and_then(|now| i64::try_from(now.as_secs()).ok()),
         ..Options::default()
     }

@@ -7,7 +7,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde_json::{Value, json};
 use tidegate_model::{
-    Filter, Listener, ListenerHost, Protocol, RequestHead, RouteQuery, Snapshot, path,
+    Filter, Listener, ListenerHost, Protocol, RequestHead, RouteQuery, Snapshot, Streams, path,
 };
 
 use crate::args::{Explain, Output};
@@ -49,6 +49,9 @@ pub(crate) fn run(arguments: &Explain) -> anyhow::Result<u8> {
 
 /// The answer as JSON, as the admin page gives it.
 pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Result<Value> {
+    if let Some(protocol) = stream_protocol(&question.url) {
+        return explain_stream(snapshot, &question.url, protocol);
+    }
     let head = head(question)?;
     let Some(listener) = listener(snapshot, &question.url) else {
         let known: Vec<_> = snapshot
@@ -66,6 +69,9 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Resul
             json!({"listener": bind, "route": null, "why": format!("no listener here has the hostname {name}")}),
         );
     };
+    if let Some(streams) = &host.streams {
+        return Ok(stream_answer(&bind, host, streams, &name));
+    }
     let query = RouteQuery {
         head: &head,
         path: path::canonical(head.path.path()),
@@ -88,6 +94,65 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Resul
         "backends": backends,
         "near": near,
     }))
+}
+
+/// What `tls://name:port`, `tcp://…` and `udp://…` ask about: connections and datagrams that nobody reads.
+fn stream_protocol(url: &Uri) -> Option<Protocol> {
+    match url.scheme_str()? {
+        "tls" => Some(Protocol::Tls),
+        "tcp" => Some(Protocol::Tcp),
+        "udp" => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+fn explain_stream(snapshot: &Snapshot, url: &Uri, protocol: Protocol) -> anyhow::Result<Value> {
+    let (Some(name), Some(port)) = (url.host(), url.port_u16()) else {
+        bail!("{url}: the URL needs a name and a port, as tls://db.example.com:443");
+    };
+    let fits = |listener: &Listener| match protocol {
+        Protocol::Tls => listener.protocol.is_tls(),
+        other => listener.protocol == other,
+    };
+    let all = || snapshot.listeners.iter().filter(|listener| fits(listener));
+    let found = all()
+        .find(|listener| listener.port == port)
+        .or_else(|| all().find(|listener| listener.bind.port() == port));
+    let Some(listener) = found else {
+        let known: Vec<_> = all().map(|listener| listener.port.to_string()).collect();
+        return Ok(json!({"listener": null, "route": null, "why": format!(
+            "no listener has this port and protocol; there are: {}", known.join(", "))}));
+    };
+    let bind = json!({"bind": listener.bind, "port": listener.port, "protocol": listener.protocol});
+    // TCP and UDP have no names.
+    let name = match protocol {
+        Protocol::Tls => name.to_ascii_lowercase(),
+        _ => String::new(),
+    };
+    let Some(host) = listener.hosts.find(&name) else {
+        return Ok(
+            json!({"listener": bind, "route": null, "why": format!("no listener here has the hostname {name}")}),
+        );
+    };
+    Ok(match &host.streams {
+        Some(streams) => stream_answer(&bind, host, streams, &name),
+        None => json!({"listener": bind, "listeners": host.names, "route": null,
+            "why": "requests are read here: ask with https://"}),
+    })
+}
+
+fn stream_answer(bind: &Value, host: &ListenerHost, streams: &Streams, name: &str) -> Value {
+    let Some(rule) = streams.find(name) else {
+        return json!({"listener": bind, "listeners": host.names, "tls": streams.tls, "route": null,
+            "why": "no route takes connections here"});
+    };
+    json!({
+        "listener": bind,
+        "listeners": host.names,
+        "tls": streams.tls,
+        "route": rule.origin.to_string(),
+        "backends": rule.backends,
+    })
 }
 
 fn head(question: &Question) -> anyhow::Result<RequestHead> {
@@ -135,7 +200,7 @@ fn listener<'a>(snapshot: &'a Snapshot, url: &Uri) -> Option<&'a Listener> {
             .listeners
             .iter()
             .map(|listener| &**listener)
-            .filter(|l| l.protocol == protocol)
+            .filter(|l| l.protocol == protocol || (https && l.protocol.is_tls()))
     };
     let by_port = all()
         .find(|l| l.port == port)
@@ -176,7 +241,7 @@ fn text(answer: &Value) -> String {
             .as_str()
             .map_or_else(|| value.to_string(), str::to_owned)
     };
-    for key in ["listener", "listeners", "route", "match", "why"] {
+    for key in ["listener", "listeners", "tls", "route", "match", "why"] {
         if let Some(value) = answer.get(key).filter(|value| !value.is_null()) {
             let _ = writeln!(out, "{key:<10}{}", plain(value));
         }
@@ -253,4 +318,74 @@ fn form(query: &str) -> impl Iterator<Item = (String, String)> {
         .map(move |(key, value)| (decode(key), decode(value)))
         .collect::<Vec<_>>()
         .into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(url: &str) -> Value {
+        let folder = tempfile::tempdir().expect("a folder");
+        let manifest = "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec:
+  gatewayClassName: tidegate
+  listeners:
+  - {name: tls, port: 443, protocol: TLS, hostname: '*.test', tls: {mode: Passthrough}}
+  - {name: tcp, port: 5432, protocol: TCP}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: s}
+spec:
+  parentRefs: [{name: gw}]
+  hostnames: [a.test]
+  rules: [{backendRefs: [{name: absent, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: t}
+spec:
+  parentRefs: [{name: gw}]
+  rules: [{backendRefs: [{name: absent, port: 80}]}]
+";
+        std::fs::write(folder.path().join("all.yaml"), manifest).expect("written");
+        let resources = tidegate_controller::manifests::Manifests::new([folder.path()])
+            .reload()
+            .resources;
+        let translation = tidegate_controller::translate::translate(
+            &resources,
+            &tidegate_model::FilterVerdicts::new(),
+            &tidegate_controller::translate::Options::default(),
+        );
+        let question = question(&format!("url={url}")).expect("a question");
+        explain(&translation.snapshot, &question).expect("an answer")
+    }
+
+    #[test]
+    fn streams_are_explained_too() {
+        for url in ["tls://a.test:443", "https://A.test/"] {
+            let answer = asked(url);
+            assert_eq!(answer["route"], "TLSRoute default/s rule 0", "{url}");
+            assert_eq!(answer["tls"], "Passthrough");
+        }
+        assert_eq!(
+            asked("tcp://any:5432")["route"],
+            "TCPRoute default/t rule 0"
+        );
+        for (url, why) in [
+            ("tls://b.test:443", "no route takes connections here"),
+            (
+                "tls://b.example:443",
+                "no listener here has the hostname b.example",
+            ),
+            (
+                "udp://any:5432",
+                "no listener has this port and protocol; there are: ",
+            ),
+        ] {
+            assert_eq!(asked(url)["why"], why, "{url}");
+        }
+    }
 }

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use ipnet::IpNet;
 use tidegate_controller::api::Key;
-use tidegate_controller::cluster::{Settings, StateFile};
+use tidegate_controller::cluster::{ServiceType, Settings, StateFile};
 use tidegate_controller::status::{Address, AddressKind};
 
 /// Options of a process that reads a cluster.
 #[derive(Args, Clone)]
+#[command(group = ArgGroup::new("reached").args(["publish_service", "fleet_service", "address_pool"]).multiple(true))]
 pub(crate) struct Kubernetes {
     /// The objects of a cluster are the source of truth: that of KUBECONFIG, or the one this pod is in.
     #[arg(
@@ -36,6 +37,18 @@ pub(crate) struct Kubernetes {
     /// Gives each Gateway an address of its own out of this range and binds its listeners there.
     #[arg(long, value_name = "CIDR", conflicts_with = "manifests")]
     pub(crate) address_pool: Option<IpNet>,
+    /// Makes a Service of this type for each Gateway (LoadBalancer, NodePort, ClusterIP), in the Gateway's namespace and with its
+    /// infrastructure's labels and annotations, in front of the pods behind --fleet-service.
+    #[arg(
+        long,
+        value_name = "TYPE",
+        conflicts_with = "manifests",
+        requires = "reached"
+    )]
+    pub(crate) gateway_services: Option<ServiceType>,
+    /// The Service that chooses the pods of this installation; that of --publish-service unless it is given.
+    #[arg(long, value_name = "NS/NAME", requires = "gateway_services")]
+    pub(crate) fleet_service: Option<ServiceName>,
     /// Lets Services of type ExternalName be backends.
     #[arg(long, conflicts_with = "manifests")]
     pub(crate) allow_external_name: bool,
@@ -76,7 +89,6 @@ impl Kubernetes {
     /// What the cluster is told; `own_namespace` is where the kubeconfig or the service account points.
     pub(crate) fn settings(&self, controller_name: &str, own_namespace: &str) -> Settings {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let pod = variable("POD_NAME").or_else(|| variable("HOSTNAME"));
         Settings {
             controller_name: controller_name.to_owned(),
             namespaces: self.namespace.clone(),
@@ -88,6 +100,12 @@ impl Kubernetes {
                 .map(|value| address(value))
                 .collect(),
             address_pool: self.address_pool,
+            gateway_services: self.gateway_services,
+            fleet: self
+                .fleet_service
+                .as_ref()
+                .or(self.publish_service.as_ref())
+                .map(|service| service.0.clone()),
             state: self.state_dir.clone().map(|folder| StateFile {
                 folder,
                 max_age: Duration::from_secs(self.state_max_age),
@@ -96,7 +114,7 @@ impl Kubernetes {
             // A container that restarts in its pod is another holder of the Lease.
             identity: format!(
                 "{}_{:08x}",
-                pod.unwrap_or_else(|| "tidegate".to_owned()),
+                crate::serve::replica().unwrap_or_else(|| "tidegate".to_owned()),
                 fastrand::u32(..)
             ),
         }
@@ -137,6 +155,26 @@ mod tests {
         assert!(read(&["--kubernetes", "--manifests", "a"]).is_err());
         assert!(read(&["--manifests", "a", "--address-pool", "10.0.0.0/24"]).is_err());
         assert!(read(&["--kubernetes", "--publish-service", "tidegate"]).is_err());
+        // There must be something for the Services to stand in front of.
+        assert!(read(&["--kubernetes", "--gateway-services", "LoadBalancer"]).is_err());
+        assert!(
+            read(&[
+                "--kubernetes",
+                "--gateway-services",
+                "Any",
+                "--publish-service",
+                "a/b"
+            ])
+            .is_err()
+        );
+        let reached = ["--publish-service", "a/b", "--address-pool", "10.0.0.0/24"];
+        for reached in reached.chunks(2) {
+            let all = [&["--kubernetes", "--gateway-services", "NodePort"], reached].concat();
+            assert_eq!(
+                read(&all).unwrap().gateway_services,
+                Some(ServiceType::NodePort)
+            );
+        }
     }
 
     #[test]

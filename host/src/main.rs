@@ -8,6 +8,7 @@ mod check;
 mod control;
 mod echo;
 mod explain;
+mod filter;
 mod kubernetes;
 mod logging;
 mod metrics;
@@ -34,7 +35,7 @@ const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    logging::start();
+    logging::start(&arguments.command);
     // One provider for everything; with a second one compiled in by accident rustls would refuse to choose.
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Command::Explain(explain) => explain::run(&explain),
         Command::Proxy(proxy) => oneline::run(&proxy),
         Command::Echo(echo) => echo::run(&echo),
+        Command::Filter(filter) => filter::run(&filter),
         Command::Crds => {
             print!("{}", tidegate_controller::schema::crds_yaml());
             Ok(FINE)

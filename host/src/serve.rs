@@ -47,8 +47,12 @@ pub(crate) fn serve(
     process: &Process,
     cache: Option<PathBuf>,
 ) -> anyhow::Result<u8> {
+    let shared = Shared::new();
+    if let Some(name) = replica() {
+        shared.name_node(&name);
+    }
     let loader = Loader::with(
-        Shared::new(),
+        shared,
         &Settings {
             // The gateway's own loopback is no place that a tenant of a cluster may name.
             loopback: options.standalone,
@@ -165,6 +169,7 @@ fn proxy_config(process: &Process, standalone: bool) -> ProxyConfig {
             local_names: standalone,
             ..Limits::default()
         },
+        ..ProxyConfig::default()
     }
 }
 
@@ -188,4 +193,11 @@ impl Binding {
             .map(|map| (map.listener, map.bound))
             .collect()
     }
+}
+
+/// What this replica is called: its pod, else its host.
+pub(crate) fn replica() -> Option<String> {
+    ["POD_NAME", "HOSTNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }

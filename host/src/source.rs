@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use crate::kubernetes::Kubernetes;
 
-/// How long a change waits for Secrets that nothing named before.
-const SECRETS: Duration = Duration::from_secs(2);
+/// How long a change waits for Secrets and ConfigMaps that nothing named before.
+const NAMED: Duration = Duration::from_secs(2);
 
 /// What the command line says.
 pub(crate) enum Origin {
@@ -112,12 +112,12 @@ impl Source {
         let Self::Cluster { cluster, .. } = self else {
             return false;
         };
-        cluster.want(&translation.secrets);
+        cluster.want(translation);
         // With a state of last time there is something to serve in the meantime.
-        if cluster.knows_secrets() || !cluster.is_synced() {
+        if cluster.knows_wanted() || !cluster.is_synced() {
             return false;
         }
-        cluster.secrets_known(Instant::now() + SECRETS).await;
+        cluster.wanted_known(Instant::now() + NAMED).await;
         true
     }
 

@@ -49,7 +49,7 @@ pub struct ObjectStatus {
     pub digest: Option<String>,
     /// Of Filters: the ABI of the module.
     pub abi: Option<String>,
-    /// Of Filters from an image: `registry/name@sha256:…`, what its tag meant when it was resolved.
+    /// Of Filters from an image: `registry/name:tag@sha256:…`, what its tag meant when it was resolved.
     pub image: Option<String>,
     /// What deserves attention and has no condition.
     pub warnings: Vec<String>,

@@ -27,6 +27,7 @@ struct CaseOptions {
     _kind: String,
     standalone: Option<bool>,
     allow_external_name: bool,
+    ingress_nginx_annotations: bool,
     bind: Vec<IpAddr>,
     port_map: BTreeMap<u16, u16>,
     addresses: Vec<CaseAddress>,
@@ -179,6 +180,7 @@ fn read_options(object: &Value) -> (Options, FilterVerdicts) {
     let options = Options {
         standalone: case.standalone.unwrap_or(defaults.standalone),
         allow_external_name: case.allow_external_name,
+        ingress_nginx_annotations: case.ingress_nginx_annotations,
         bind: if case.bind.is_empty() {
             defaults.bind
         } else {

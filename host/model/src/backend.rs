@@ -14,7 +14,7 @@ pub struct Backend {
     /// Index among the backends of the snapshot.
     #[serde(skip)]
     pub slot: usize,
-    /// Stable name: `namespace/service:port`, with `+h2c` or `+tls` where it is spoken to in another way.
+    /// Stable name: `namespace/service:port`, with `+h2c`, `+tcp`, `+udp` or `+tls` where it is spoken to in another way.
     pub key: Arc<str>,
     /// What is spoken.
     pub protocol: BackendProtocol,
@@ -37,6 +37,10 @@ pub enum BackendProtocol {
     Http1,
     /// HTTP/2 with prior knowledge (`kubernetes.io/h2c`, gRPC).
     Http2,
+    /// Bytes as they come from the client.
+    Tcp,
+    /// Datagrams as they come from the client.
+    Udp,
 }
 
 /// How an endpoint is chosen.
@@ -92,6 +96,8 @@ pub enum Trust {
     System,
     /// These, PEM.
     Bundle(#[serde(serialize_with = "length")] Bytes),
+    /// Anybody, and no name is sent or compared: TLS against listeners only (`nginx.ingress.kubernetes.io/backend-protocol: HTTPS`).
+    Anybody,
 }
 
 /// A certificate chain with its key, checked to belong together.
@@ -142,6 +148,6 @@ pub(crate) fn redacted<S: Serializer, T: ?Sized>(_: &T, serializer: S) -> Result
     serializer.serialize_str("<redacted>")
 }
 
-fn length<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn length<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{} bytes", bytes.len()))
 }

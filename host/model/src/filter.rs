@@ -32,6 +32,9 @@ pub struct FilterSpec {
     pub id: FilterId,
     /// Where the module comes from.
     pub module: ModuleSource,
+    /// What the tag of its image has come to before, if its status says so; no part of what the filter is.
+    #[serde(skip)]
+    pub pinned: Option<PinnedImage>,
     /// SHA-256 that the module must have, hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Arc<str>>,
@@ -57,6 +60,9 @@ pub struct FilterSpec {
     pub capabilities: BTreeSet<Capability>,
     /// Envoy's `allow_on_headers_stop_iteration`.
     pub headers_wait_for_body: bool,
+    /// What it needs of other hosts' ways.
+    #[serde(skip_serializing_if = "Compatibility::is_plain")]
+    pub compatibility: Compatibility,
     /// Whether it acts or only records what it would do.
     pub mode: FilterMode,
 }
@@ -149,6 +155,15 @@ pub struct Authorities {
     pub pem: Bytes,
 }
 
+/// What the tag of an image has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinnedImage {
+    /// `sha256:…` of the manifest.
+    pub manifest: Arc<str>,
+    /// `sha256:…` of the module.
+    pub module: Arc<str>,
+}
+
 /// `spec.vm`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -227,6 +242,16 @@ pub struct FilterLimits {
     pub memory: usize,
     /// Bytes of a body held back while the filter pauses.
     pub buffered_body: usize,
+    /// HTTP and gRPC calls and gRPC streams that a VM may have under way.
+    pub calls: usize,
+}
+
+/// `spec.compatibility`: what a filter needs that was written for another host, or for an older one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Compatibility {
+    /// Whether it reads properties by the bare names that Envoy had at the top level before 1.24: `route_name` and its like.
+    pub old_property_names: bool,
 }
 
 /// What a filter may be denied.
@@ -270,7 +295,7 @@ pub enum FilterVerdict {
         digest: Arc<str>,
         /// `0.2.1` and so on.
         abi: Arc<str>,
-        /// Of an image: `registry/name@sha256:…`, what its tag meant when it was resolved.
+        /// Of an image: `registry/name:tag@sha256:…`, what its tag meant when it was resolved.
         image: Option<Arc<str>>,
     },
     /// Not usable.
@@ -290,15 +315,14 @@ pub type FilterVerdicts = BTreeMap<FilterId, FilterVerdict>;
 // === impl ===
 
 impl FilterSpec {
-    /// Whether `other` is the same filter in everything but its place.
+    /// Whether `other` is the same filter in everything but its place, and what was known of it.
     pub fn same(&self, other: &Self) -> bool {
-        Self {
+        let plain = |spec: &Self| Self {
             slot: 0,
-            ..self.clone()
-        } == Self {
-            slot: 0,
-            ..other.clone()
-        }
+            pinned: None,
+            ..spec.clone()
+        };
+        plain(self) == plain(other)
     }
 }
 
@@ -310,6 +334,13 @@ impl ModuleSource {
 }
 
 impl Pull {
+    /// Whether nothing of it was set.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Compatibility {
     /// Whether nothing of it was set.
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
@@ -351,6 +382,7 @@ impl Default for FilterLimits {
             start_timeout: Duration::from_secs(5),
             memory: 64 << 20,
             buffered_body: 1 << 20,
+            calls: 1_000,
         }
     }
 }

@@ -70,6 +70,25 @@ impl ImageReference {
         self.digest.as_deref()
     }
 
+    /// The same name, with what its tag has come to.
+    pub fn resolved(&self, digest: &str) -> Self {
+        Self {
+            tag: self.tag().map(Into::into),
+            digest: Some(digest.into()),
+            ..self.clone()
+        }
+    }
+
+    /// What this name's tag came to, where [`resolved`](Self::resolved) made that text of this very name.
+    pub fn digest_in(&self, resolved: &str) -> Option<Arc<str>> {
+        let known: Self = resolved.parse().ok()?;
+        let same = known.registry == self.registry
+            && known.repository == self.repository
+            && known.tag() == self.tag()
+            && (self.digest.is_none() || self.digest == known.digest);
+        known.digest.filter(|_| same)
+    }
+
     /// The same image by the digest of its manifest.
     pub fn pinned(&self, digest: &str) -> String {
         format!("{}/{}@{digest}", self.registry, self.repository)
@@ -250,6 +269,32 @@ mod tests {
         assert_eq!((image.tag(), image.digest()), (Some("1"), Some(&*digest)));
         assert_eq!(image.to_string(), format!("r.test/a:1@{digest}"));
         assert_eq!(image.pinned(&digest), format!("r.test/a@{digest}"));
+    }
+
+    #[test]
+    fn what_a_tag_came_to_is_that_tag_s_alone() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        let of = |text: &str| text.parse::<ImageReference>().expect("an image");
+        for (name, full) in [
+            ("r.test/a", "r.test/a:latest"),
+            ("r.test/a:1", "r.test/a:1"),
+            ("hello", "docker.io/library/hello:latest"),
+        ] {
+            let resolved = of(name).resolved(&digest).to_string();
+            assert_eq!(resolved, format!("{full}@{digest}"));
+            assert_eq!(of(name).digest_in(&resolved).as_deref(), Some(&*digest));
+            for other in ["r.test/a:2", "r.test/b:1", "r.test:1/a", "hello:1"] {
+                assert_eq!(of(other).digest_in(&resolved), None, "{other}");
+            }
+        }
+        assert_eq!(of("r.test/a").digest_in("r.test/a:latest"), None);
+        assert_eq!(
+            of("r.test/a").digest_in(&format!("r.test/a@{digest}")),
+            None
+        );
+        let other = format!("sha256:{}", "0b".repeat(32));
+        let by_digest = of(&format!("r.test/a@{digest}"));
+        assert_eq!(by_digest.digest_in(&format!("r.test/a@{other}")), None);
     }
 
     #[test]

@@ -20,15 +20,16 @@ mod rule;
 mod session;
 mod settings;
 mod snapshot;
+mod streams;
 
 pub use backend::{
     Backend, BackendProtocol, BackendTls, Certificate, Endpoint, LoadBalancer, SubjectAltName,
     Trust,
 };
 pub use filter::{
-    Authorities, Capability, Config, Credentials, FailureCause, FailurePolicies, FailurePolicy,
-    FilterId, FilterLimits, FilterMode, FilterSpec, FilterVerdict, FilterVerdicts, Isolation,
-    ModuleSource, Pull, VmSpec,
+    Authorities, Capability, Compatibility, Config, Credentials, FailureCause, FailurePolicies,
+    FailurePolicy, FilterId, FilterLimits, FilterMode, FilterSpec, FilterVerdict, FilterVerdicts,
+    Isolation, ModuleSource, PinnedImage, Pull, VmSpec,
 };
 pub use head::{RequestHead, ResponseHead, strip_port};
 pub use hostname::{HostMap, HostPattern, Labels};
@@ -38,9 +39,10 @@ pub use route::{
     Age, PathMatch, Pattern, Precedence, RouteEntry, RouteMatch, RouteQuery, RouteTable, ValueMatch,
 };
 pub use rule::{
-    BackendTarget, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Retry, Rule, RuleOrigin,
-    Timeouts, UrlRewrite, WeightedBackend,
+    BackendTarget, Concurrency, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Retry,
+    Rule, RuleOrigin, Timeouts, UrlRewrite, WeightedBackend,
 };
-pub use session::{Session, SessionCarrier};
+pub use session::{CookieAttributes, SameSite, Session, SessionCarrier};
 pub use settings::{ListenerLimits, ListenerSettings};
-pub use snapshot::{Listener, ListenerHost, ListenerTls, Protocol, Snapshot};
+pub use snapshot::{ClientValidation, Listener, ListenerHost, ListenerTls, Protocol, Snapshot};
+pub use streams::{StreamRule, StreamTls, Streams};

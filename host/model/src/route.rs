@@ -147,6 +147,15 @@ impl Pattern {
         Self::compile(source, source)
     }
 
+    /// An expression that stands for another text, which is what it prints and by whose length it is ranked. It may match anywhere
+    /// unless it has anchors.
+    ///
+    /// # Errors
+    /// As [`Pattern::whole`].
+    pub fn standing_for(source: &str, expression: &str) -> Result<Self, Box<regex::Error>> {
+        Self::compile(source, expression)
+    }
+
     /// Whether the input matches.
     pub fn is_match(&self, input: &str) -> bool {
         self.regex.is_match(input)

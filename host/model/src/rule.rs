@@ -66,6 +66,16 @@ pub enum Filter {
     Rewrite(UrlRewrite),
     /// Sends a copy elsewhere and ignores the answer.
     Mirror(Mirror),
+    /// Bounds how many requests of one client are answered at a time.
+    Concurrency(Concurrency),
+    /// Answers every request with a status of the host's own.
+    Refuse {
+        /// Which.
+        #[serde(serialize_with = "self::status")]
+        status: StatusCode,
+        /// Why, for the log.
+        reason: Arc<str>,
+    },
     /// A sandboxed module.
     Wasm(#[serde(serialize_with = "filter_name")] Arc<FilterSpec>),
     /// A reference that leads nowhere: 500, never skipped (Gateway API, HTTPRouteFilter.extensionRef).
@@ -137,6 +147,19 @@ pub struct UrlRewrite {
     pub path: Option<PathModifier>,
 }
 
+/// How many requests of one client address are answered at a time, over all workers of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Concurrency {
+    /// Rules with the same zone count together.
+    pub zone: Arc<str>,
+    /// So many.
+    pub most: u32,
+    /// Status of a refusal.
+    #[serde(serialize_with = "status")]
+    pub status: StatusCode,
+}
+
 /// HTTPRequestMirrorFilter.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -186,6 +209,15 @@ pub struct Timeouts {
     /// One try, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_request: Option<Duration>,
+    /// Opening a connection to an endpoint, TLS included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect: Option<Duration>,
+    /// Longest silence of the upstream, before its response as within it. A tunnel is silent when nobody says anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read: Option<Duration>,
+    /// Longest time in which the upstream takes nothing of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send: Option<Duration>,
 }
 
 /// HTTPRouteRetry (GEP-1731).

@@ -29,9 +29,51 @@ pub enum SessionCarrier {
         path: Arc<str>,
         /// Whether it outlives the browser's session: `Max-Age` is then the absolute timeout.
         permanent: bool,
+        /// What else is said of it.
+        #[serde(skip_serializing_if = "CookieAttributes::is_default")]
+        attributes: CookieAttributes,
     },
     /// A header that the gateway sends and the client repeats.
     Header(#[serde(serialize_with = "header_name")] HeaderName),
+}
+
+/// Attributes of a session's cookie; `HttpOnly` it always is (RFC 6265bis section 4.1.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CookieAttributes {
+    /// `Domain`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Arc<str>>,
+    /// `SameSite`
+    pub same_site: SameSite,
+    /// Leaves `SameSite=None` out for browsers that take it for `Strict`.
+    pub same_site_where_known: bool,
+    /// `Secure` in the clear, too; over TLS it always is.
+    pub secure: bool,
+    /// `Expires`, counted from now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Duration>,
+}
+
+/// `SameSite`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum SameSite {
+    /// Sent along when a link is followed.
+    #[default]
+    Lax,
+    /// Sent within the site only.
+    Strict,
+    /// Sent always; browsers demand `Secure` with it.
+    None,
+    /// Not said.
+    Unsaid,
+}
+
+impl CookieAttributes {
+    /// Whether nothing of them was asked for.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn header_name<S: Serializer>(name: &HeaderName, serializer: S) -> Result<S::Ok, S::Error> {

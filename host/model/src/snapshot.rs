@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::backend::{Backend, Certificate};
@@ -11,6 +12,7 @@ use crate::hostname::HostMap;
 use crate::route::{RouteEntry, RouteQuery, RouteTable};
 use crate::rule::Filter;
 use crate::settings::ListenerSettings;
+use crate::streams::Streams;
 
 /// A complete state. Requests take it once and keep it to their end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -51,8 +53,14 @@ pub struct Listener {
 pub enum Protocol {
     /// HTTP/1 and HTTP/2 in the clear.
     Http,
-    /// The same over TLS.
+    /// The same over TLS. Some hostnames of the address may be passed on as streams all the same (see [`ListenerHost::streams`]).
     Https,
+    /// TLS whose connections are passed on, by the name that the client asks for.
+    Tls,
+    /// Connections are passed on whatever is spoken.
+    Tcp,
+    /// Datagrams are.
+    Udp,
 }
 
 /// What serves requests for one listener hostname.
@@ -69,6 +77,9 @@ pub struct ListenerHost {
     pub tls: Option<Arc<ListenerTls>>,
     /// By route hostname; a request that no route of a narrower name takes goes on to the wider ones.
     pub routes: HostMap<RouteTable>,
+    /// Where connections go as they are (protocols TLS, TCP and UDP); then nobody looks at requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub streams: Option<Streams>,
 }
 
 /// TLS of a listener hostname.
@@ -77,12 +88,46 @@ pub struct ListenerHost {
 pub struct ListenerTls {
     /// Certificates; the one that names the host is taken, else the first.
     pub certificates: Vec<Arc<Certificate>>,
+    /// What is asked of clients (Gateway `tls.frontend`); without it no certificate is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_validation: Option<Arc<ClientValidation>>,
+}
+
+/// How certificates of clients are validated (`FrontendTLSValidation`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientValidation {
+    /// Whom clients' certificates must come from, PEM.
+    #[serde(serialize_with = "crate::backend::length")]
+    pub authorities: Bytes,
+    /// SHA-256 of the authorities, hexadecimal.
+    pub fingerprint: Arc<str>,
+    /// Whether a client without a valid certificate is refused (`AllowValidOnly`); otherwise it is let in, and filters learn
+    /// of no certificate (`AllowInsecureFallback`).
+    pub required: bool,
+}
+
+impl Protocol {
+    /// Whether a handshake comes first, by whose name the hostname is chosen.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Tls)
+    }
+
+    /// Whether both can be spoken on one address: TLS is told apart by the name that the client asks for, datagrams have
+    /// ports of their own.
+    pub fn shares_address_with(self, other: Self) -> bool {
+        self == other
+            || (self.is_tls() && other.is_tls())
+            || (self == Self::Udp) != (other == Self::Udp)
+    }
 }
 
 impl Snapshot {
-    /// The listener bound at this address.
+    /// The listener bound at this address for TCP.
     pub fn listener(&self, bind: SocketAddr) -> Option<&Arc<Listener>> {
-        self.listeners.iter().find(|listener| listener.bind == bind)
+        self.listeners
+            .iter()
+            .find(|listener| listener.bind == bind && listener.protocol != Protocol::Udp)
     }
 }
 

@@ -58,9 +58,24 @@ pub struct FilterSpec {
     /// Envoy's `allow_on_headers_stop_iteration`.
     #[serde(default)]
     pub headers_wait_for_body: bool,
+    /// What it needs of older hosts' ways.
+    #[serde(default)]
+    pub compatibility: CompatibilitySpec,
     /// Enforce, or only record what it would have done.
     #[serde(default)]
     pub mode: FilterMode,
+    /// Of the status: what the tag of an image came to. Only a cluster's objects have it.
+    #[serde(skip)]
+    pub pinned: Option<PinnedImage>,
+}
+
+/// `status.image` and `status.digest`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct PinnedImage {
+    /// `registry/name:tag@sha256:…`
+    pub image: String,
+    /// `sha256:…` of the module.
+    pub digest: String,
 }
 
 /// `module`: exactly one field of it.
@@ -196,6 +211,16 @@ pub struct LimitsSpec {
     /// Body it may hold back, in bytes. Default 1Mi.
     #[serde(deserialize_with = "quantity::optional")]
     pub buffered_body: Option<u64>,
+    /// HTTP and gRPC calls and gRPC streams of a VM at a time. Default 1000.
+    pub calls: Option<u32>,
+}
+
+/// `compatibility`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CompatibilitySpec {
+    /// Whether properties have the bare names of Envoy before 1.24, too.
+    pub old_property_names: bool,
 }
 
 /// `clusters[]`.

@@ -102,7 +102,7 @@ pub(super) async fn run(
 }
 
 /// The load balancer's addresses, else `spec.externalIPs`, else the cluster's own.
-fn of_service(service: &Service) -> Vec<Address> {
+pub(super) fn of_service(service: &Service) -> Vec<Address> {
     let balancer = service
         .status
         .as_ref()

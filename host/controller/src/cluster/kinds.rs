@@ -46,9 +46,14 @@ pub(super) fn resource(kind: Kind, version: &str) -> ApiResource {
     }
 }
 
-/// The kinds that are watched; Secrets are not among them.
+/// The kinds that are watched.
 pub(super) fn watched() -> impl Iterator<Item = Kind> {
-    Kind::all().filter(|kind| *kind != Kind::Secret)
+    Kind::all().filter(|kind| by_name().all(|other| *kind != other))
+}
+
+/// The kinds that are read by name, where an object names them: what they hold is nobody's business otherwise.
+pub(super) fn by_name() -> impl Iterator<Item = Kind> {
+    [Kind::Secret, Kind::ConfigMap].into_iter()
 }
 
 /// Whether the kind comes from a CRD, and so may be absent.
@@ -61,8 +66,8 @@ pub(super) fn has_status(kind: Kind) -> bool {
     (may_be_absent(kind) && kind != Kind::ReferenceGrant) || kind == Kind::Ingress
 }
 
-/// Whether objects of the kind may name Secrets.
-pub(super) fn names_secrets(kind: Kind) -> bool {
+/// Whether objects of the kind may name Secrets or ConfigMaps.
+pub(super) fn names_others(kind: Kind) -> bool {
     matches!(
         kind,
         Kind::Gateway | Kind::ListenerSet | Kind::Ingress | Kind::BackendTlsPolicy | Kind::Filter

@@ -14,6 +14,7 @@ use crate::status::{
 const OWNED: &[&str] = &[
     "Accepted",
     "Conflicted",
+    "InsecureFrontendValidationMode",
     "Loaded",
     "OverlappingTLSConfig",
     "PartiallyInvalid",

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   discovery ─▶ watches (one for each kind) ─┐
-//!                secrets (by name, on demand) ─┼─▶ Store ─▶ Resources ─▶ translate ─▶ Translation
-//!                state file (last good)       ─┘     │                        │ wanted Secrets, statuses
+//!   Secrets, ConfigMaps (by name, on demand) ──┼─▶ Store ─▶ Resources ─▶ translate ─▶ Translation
+//!                state file (last good)       ─┘     │                        │ what it names, statuses
 //!                                                    ▼                        ▼
 //!                                     what the statuses are now ─▶ writer (the leader only) ─▶ API server
 //! ```
@@ -17,15 +17,16 @@ mod backoff;
 mod connect;
 mod discovery;
 mod events;
+mod gateway_services;
 mod kinds;
 mod lease;
 mod merge;
 mod metrics;
+mod named;
 mod namespaces;
 mod object;
 mod plan;
 mod pool;
-mod secrets;
 mod settings;
 mod state;
 mod store;
@@ -35,7 +36,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,14 +46,15 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 pub use connect::{ConnectError, client};
 pub use metrics::Metrics;
-pub use settings::{Settings, StateFile};
+pub use settings::{ServiceType, Settings, StateFile};
 
 use crate::api::Key;
 use crate::resources::Resources;
 use crate::translate::{Options, Translation};
 use addresses::Published;
+use gateway_services::GatewayServices;
 use lease::Lease;
-use secrets::Secrets;
+use named::Named;
 use store::Store;
 use writer::Writer;
 
@@ -69,10 +71,11 @@ const CONFIRMED: Duration = Duration::from_secs(30);
 pub struct Cluster {
     settings: Settings,
     store: Arc<Store>,
-    secrets: Arc<Secrets>,
+    named: Arc<Named>,
     published: Arc<Published>,
     writer: Arc<Writer>,
     lease: Arc<Lease>,
+    gateway_services: Option<Arc<GatewayServices>>,
     /// Given out of the pool; the same Gateway keeps its address.
     assigned: BTreeMap<Key, IpAddr>,
     tasks: Vec<Task>,
@@ -108,7 +111,7 @@ impl Cluster {
             assigned = restored.assigned;
             store.restore(restored.objects);
         }
-        let secrets = Arc::new(Secrets::new(client.clone(), store.clone()));
+        let named = Arc::new(Named::new(client.clone(), store.clone()));
         let published = Arc::new(Published::new(&settings));
         let lease = Arc::new(Lease::new(client.clone(), &settings));
         let writer = Arc::new(Writer::new(client.clone(), store.clone(), &settings));
@@ -118,7 +121,7 @@ impl Cluster {
                 store.clone(),
                 settings.clone(),
             )),
-            spawn(secrets.clone().run()),
+            spawn(named.clone().run()),
             spawn(lease.clone().run()),
             spawn(writer.clone().run(lease.leading())),
         ];
@@ -127,6 +130,10 @@ impl Cluster {
             let watch = addresses::run(client.clone(), service, published.clone(), store.clone());
             tasks.push(spawn(watch));
         }
+        let gateway_services = GatewayServices::new(client.clone(), store.clone(), &settings);
+        if let Some(services) = &gateway_services {
+            tasks.extend(services.start(lease.leading()));
+        }
         if !settings.namespaces.is_empty() {
             let names = settings.namespaces.clone();
             tasks.push(spawn(namespaces::run(client, names, store.clone())));
@@ -134,10 +141,11 @@ impl Cluster {
         Self {
             settings,
             store,
-            secrets,
+            named,
             published,
             writer,
             lease,
+            gateway_services,
             assigned,
             tasks,
             started: Instant::now(),
@@ -173,16 +181,16 @@ impl Cluster {
         self.is_synced() || self.store.is_restored()
     }
 
-    /// Whether what is served may be called ready: after the first complete synchronisation, when the Secrets that it names
-    /// have been read. A restored state is ready only when the API server has not answered
+    /// Whether what is served may be called ready: after the first complete synchronisation, when the Secrets and ConfigMaps that
+    /// it names have been read. A restored state is ready only when the API server has not answered
     /// for a while: while it answers, the first complete synchronisation is near.
     pub fn may_be_ready(&self) -> bool {
         const PATIENCE: Duration = Duration::from_secs(10);
-        let known = self.is_synced() && self.secrets.were_known();
+        let known = self.is_synced() && self.named.were_known();
         known || (self.store.is_restored() && self.started.elapsed() >= PATIENCE)
     }
 
-    /// All objects as they are known now, with the Secrets that were asked for.
+    /// All objects as they are known now, with the Secrets and ConfigMaps that were asked for.
     pub fn resources(&self) -> Arc<Resources> {
         self.store.resources()
     }
@@ -193,6 +201,10 @@ impl Cluster {
         options.assume_class = self.store.classes_are_hidden();
         options.gateway_api_version = self.store.gateway_api_version();
         options.addresses = self.published.addresses();
+        options.gateway_addresses = self
+            .gateway_services
+            .as_ref()
+            .map(|services| services.addresses());
         if let Some(pool) = self.settings.address_pool {
             let known = self.store.gateway_addresses();
             self.assigned = pool::assign(
@@ -206,25 +218,29 @@ impl Cluster {
         }
     }
 
-    /// Which Secrets are needed: those that are new are read now, those no longer named are forgotten.
-    pub fn want(&self, secrets: &BTreeSet<Key>) {
-        self.secrets.want(secrets);
+    /// Which Secrets and ConfigMaps a translation names: those that are new are read now, those no longer named are
+    /// forgotten.
+    pub fn want(&self, translation: &Translation) {
+        self.named.want(&translation.wanted);
     }
 
-    /// Whether each wanted Secret has been asked for with an answer.
-    pub fn knows_secrets(&self) -> bool {
-        self.secrets.all_known()
+    /// Whether each of them has been asked for with an answer.
+    pub fn knows_wanted(&self) -> bool {
+        self.named.all_known()
     }
 
-    /// Waits until [`Self::knows_secrets`], or `deadline`.
-    pub async fn secrets_known(&self, deadline: Instant) -> bool {
-        self.secrets.known(deadline).await
+    /// Waits until [`Self::knows_wanted`], or `deadline`.
+    pub async fn wanted_known(&self, deadline: Instant) -> bool {
+        self.named.known(deadline).await
     }
 
     /// What is said about the objects; the leader writes what differs. Nothing is written before the first complete
     /// synchronisation.
     pub fn report(&self, translation: Arc<Translation>) {
         if self.is_synced() {
+            if let Some(services) = &self.gateway_services {
+                services.report(translation.clone(), &self.assigned);
+            }
             self.writer.report(translation);
         }
     }

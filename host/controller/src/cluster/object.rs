@@ -1,11 +1,14 @@
 //! From what the API server sends to what is kept.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use kube::core::DynamicObject;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::kinds;
+use crate::api::tidegate::PinnedImage;
 use crate::api::{Age, DecodeError, Key, Kind, Source};
 use crate::resources::AnyObject;
 
@@ -24,7 +27,7 @@ pub(super) struct Read {
     pub(super) status: Option<Box<str>>,
     /// The whole as JSON text without status and managed fields, for the state file.
     pub(super) raw: Option<Box<str>>,
-    /// Words of it that may be names of Secrets.
+    /// Words of it that may be names of Secrets or ConfigMaps.
     pub(super) words: HashSet<String>,
 }
 
@@ -39,11 +42,11 @@ pub(super) fn read(kind: Kind, object: DynamicObject, raw: bool) -> Read {
         Value::Object(fields) => fields,
         _ => Map::new(),
     };
-    let status = if kinds::has_status(kind) {
-        fields.shift_remove("status").map(|status| text(&status))
-    } else {
-        None
-    };
+    let status = kinds::has_status(kind)
+        .then(|| fields.shift_remove("status"))
+        .flatten();
+    let pinned = status.as_ref().and_then(pinned);
+    let status = status.as_ref().map(text);
     let annotations = metadata.annotations.map(|mut annotations| {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         annotations
@@ -61,7 +64,7 @@ pub(super) fn read(kind: Kind, object: DynamicObject, raw: bool) -> Read {
         }),
     );
     let mut words = HashSet::new();
-    if kinds::names_secrets(kind) {
+    if kinds::names_others(kind) {
         fields.values().for_each(|value| collect(value, &mut words));
     }
     let value = Value::Object(fields);
@@ -71,8 +74,12 @@ pub(super) fn read(kind: Kind, object: DynamicObject, raw: bool) -> Read {
         whole["kind"] = kind.name().into();
         text(&whole)
     });
+    let mut decoded = AnyObject::decode(kind, &value, Source::Cluster, Age::Unknown);
+    if let Ok(AnyObject::Filter(filter)) = &mut decoded {
+        Arc::make_mut(filter).spec.pinned = pinned;
+    }
     Read {
-        decoded: AnyObject::decode(kind, &value, Source::Cluster, Age::Unknown),
+        decoded,
         resource_version: metadata.resource_version.unwrap_or_default(),
         uid: metadata.uid.unwrap_or_default(),
         key,
@@ -80,6 +87,11 @@ pub(super) fn read(kind: Kind, object: DynamicObject, raw: bool) -> Read {
         raw,
         words,
     }
+}
+
+/// The one part of a status that is read: what the tag of a Filter's image has come to.
+fn pinned(status: &Value) -> Option<PinnedImage> {
+    PinnedImage::deserialize(status).ok()
 }
 
 fn text(value: &Value) -> Box<str> {
@@ -130,6 +142,33 @@ mod tests {
         let decoded = read.decoded.unwrap();
         assert_eq!(decoded.meta().generation, 3);
         assert!(matches!(decoded.meta().age, Age::Created(_)));
+    }
+
+    #[test]
+    fn what_an_image_came_to_is_read_from_the_status() {
+        let object = |status: Value| -> DynamicObject {
+            serde_json::from_value(json!({
+                "metadata": {"name": "a", "namespace": "b"},
+                "spec": {"module": {"image": "r.test/a:1"}},
+                "status": status,
+            }))
+            .unwrap()
+        };
+        let pinned = |status: Value| match read(Kind::Filter, object(status), false).decoded {
+            Ok(AnyObject::Filter(filter)) => filter.spec.pinned.clone(),
+            other => panic!("{other:?}"),
+        };
+        let known = json!({"image": "r.test/a:1@sha256:00", "digest": "sha256:11", "abi": "0.2.1"});
+        assert_eq!(
+            pinned(known),
+            Some(PinnedImage {
+                image: "r.test/a:1@sha256:00".into(),
+                digest: "sha256:11".into(),
+            })
+        );
+        assert_eq!(pinned(json!({"image": "r.test/a:1@sha256:00"})), None);
+        assert_eq!(pinned(json!({"image": 7, "digest": []})), None);
+        assert_eq!(pinned(json!(null)), None);
     }
 
     #[test]

@@ -23,12 +23,49 @@ pub struct Settings {
     pub publish_addresses: Vec<Address>,
     /// Where each Gateway gets an address of its own from.
     pub address_pool: Option<IpNet>,
+    /// What kind of Service each Gateway gets, in front of the pods of `fleet`; none unless it is given.
+    pub gateway_services: Option<ServiceType>,
+    /// The Service that chooses the pods of this installation.
+    pub fleet: Option<Key>,
     /// Where the last good state is kept across restarts.
     pub state: Option<StateFile>,
     /// The namespace of the Lease.
     pub lease_namespace: String,
     /// This process among its replicas.
     pub identity: String,
+}
+
+/// `spec.type` of a Service that is made for a Gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceType {
+    /// With a load balancer outside the cluster.
+    LoadBalancer,
+    /// At a port of every node.
+    NodePort,
+    /// Inside the cluster.
+    ClusterIp,
+}
+
+impl ServiceType {
+    /// As Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LoadBalancer => "LoadBalancer",
+            Self::NodePort => "NodePort",
+            Self::ClusterIp => "ClusterIP",
+        }
+    }
+}
+
+impl std::str::FromStr for ServiceType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::LoadBalancer, Self::NodePort, Self::ClusterIp]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| "expected LoadBalancer, NodePort or ClusterIP".to_owned())
+    }
 }
 
 /// Where the last good state is kept. It holds private keys.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::kinds;
 use super::object::Read;
 use crate::api::{Key, Kind};
 use crate::resources::{AnyObject, ObjectId, Resources};
@@ -246,31 +247,31 @@ impl Store {
         }
     }
 
-    // --- Secrets
+    // --- Secrets and ConfigMaps
 
-    /// A Secret as it was read, or that there is none.
-    pub(super) fn set_secret(&self, key: &Key, read: Option<Read>) {
+    /// One of these as it was read, or that there is none.
+    pub(super) fn set_named(&self, id: &ObjectId, read: Option<Read>) {
         let mut inner = self.lock();
         match read {
-            Some(read) => self.put(&mut inner, Kind::Secret, read),
+            Some(read) => self.put(&mut inner, id.kind, read),
             None => {
-                if inner.take(Kind::Secret, key) {
+                if inner.take(id.kind, &id.key) {
                     self.changed.notify_one();
                 }
             }
         }
     }
 
-    /// Forgets the Secrets that nobody names.
-    pub(super) fn retain_secrets(&self, wanted: &BTreeSet<Key>) {
+    /// Forgets those that nobody names.
+    pub(super) fn retain_named(&self, wanted: &BTreeSet<ObjectId>) {
         let mut inner = self.lock();
-        let gone: Vec<Key> = inner
-            .known(&(Kind::Secret, None))
-            .into_iter()
-            .filter(|key| !wanted.contains(key))
-            .collect();
-        for key in gone {
-            inner.take(Kind::Secret, &key);
+        for kind in kinds::by_name() {
+            for key in inner.known(&(kind, None)) {
+                let id = ObjectId { kind, key };
+                if !wanted.contains(&id) {
+                    inner.take(kind, &id.key);
+                }
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 
 mod fake;
 mod merging;
+mod pins;
+mod services;
 mod watching;
 mod writing;
 
@@ -27,6 +29,8 @@ fn settings(identity: &str) -> Settings {
         publish_service: None,
         publish_addresses: Vec::new(),
         address_pool: Some("10.0.0.0/24".parse().unwrap()),
+        gateway_services: None,
+        fleet: None,
         state: None,
         lease_namespace: "system".to_owned(),
         identity: identity.to_owned(),
@@ -73,7 +77,7 @@ fn apply(cluster: &mut Cluster) -> (Arc<Resources>, Arc<Translation>) {
     let mut options = Options::default();
     cluster.tune(&resources, &mut options);
     let translation = Arc::new(translate(&resources, &FilterVerdicts::default(), &options));
-    cluster.want(&translation.secrets);
+    cluster.want(&translation);
     cluster.report(translation.clone());
     (resources, translation)
 }

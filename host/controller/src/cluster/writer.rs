@@ -103,6 +103,8 @@ impl Writer {
         let mut events = Events::new(self.client.clone(), &self.settings);
         let mut backoff = Backoff::of_watches();
         let mut again: Option<Instant> = None;
+        // The one of which all is told: what is newly wrong comes with another.
+        let mut told: Option<Arc<Translation>> = None;
         loop {
             tokio::select! {
                 changed = said.changed() => if changed.is_err() { return },
@@ -113,6 +115,7 @@ impl Writer {
             if !*leading.borrow_and_update() {
                 plan.forget();
                 events.forget();
+                told = None;
                 again = None;
                 continue;
             }
@@ -121,7 +124,13 @@ impl Writer {
             };
             plan.set(&translation);
             let pause = self.round(&mut plan).await;
-            let left = events.tell(&translation, &self.store).await;
+            let known = |told: &Arc<Translation>| Arc::ptr_eq(told, &translation);
+            let left = if told.as_ref().is_some_and(known) {
+                None
+            } else {
+                events.tell(&translation, &self.store).await
+            };
+            told = left.is_none().then(|| translation.clone());
             again = match pause {
                 Round::Done => {
                     backoff.reset();

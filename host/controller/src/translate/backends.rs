@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tidegate_model::{Backend, BackendProtocol, BackendTls, Certificate, Endpoint, LoadBalancer};
+use tidegate_model::{
+    Backend, BackendProtocol, BackendTls, Certificate, Endpoint, LoadBalancer, Trust,
+};
 
 use super::absent::absent;
 use super::context::Context;
@@ -36,6 +38,28 @@ pub(super) enum Speaks {
     Http,
     /// gRPC: HTTP/2.
     Grpc,
+    /// HTTP over TLS; where no BackendTLSPolicy says whom to trust, whoever answers.
+    HttpTls,
+    /// gRPC over TLS, likewise.
+    GrpcTls,
+    /// What the client sends, over TLS where a BackendTLSPolicy demands it.
+    Tcp,
+    /// What the client sends, which is TLS already and needs no more.
+    TlsPassthrough,
+    /// Datagrams.
+    Udp,
+}
+
+impl Speaks {
+    /// The transport, as `ports[].protocol` of a Service has it.
+    fn transport(self) -> &'static str {
+        if self == Self::Udp { "UDP" } else { "TCP" }
+    }
+
+    /// Whether the gateway reads what it sends.
+    fn is_stream(self) -> bool {
+        matches!(self, Self::Tcp | Self::TlsPassthrough | Self::Udp)
+    }
 }
 
 /// A wish for a Service's port.
@@ -85,11 +109,17 @@ enum Place {
 impl Reached<'_> {
     fn key(&self) -> String {
         let mut key = format!("{}:{}", self.service.key(), self.number);
-        if self.protocol == BackendProtocol::Http2 {
-            key.push_str("+h2c");
-        }
+        key.push_str(match self.protocol {
+            BackendProtocol::Http1 => "",
+            BackendProtocol::Http2 => "+h2c",
+            BackendProtocol::Tcp => "+tcp",
+            BackendProtocol::Udp => "+udp",
+        });
         if let Some(tls) = &self.tls {
             key.push_str("+tls");
+            if tls.trust == Trust::Anybody {
+                key.push_str("-unverified");
+            }
             if let Some(certificate) = &tls.client_certificate {
                 // Another identity is another backend: connections must not be shared.
                 key.push('@');
@@ -186,7 +216,7 @@ impl<'a> Context<'a> {
         if service.spec.type_.as_deref() == Some("ExternalName") {
             return self.reach_external(service, wanted);
         }
-        let port = find_port(service, wanted.port)?;
+        let port = find_port(service, wanted.port, wanted.speaks)?;
         let port_name = port.name.clone().unwrap_or_default();
         self.service_uses
             .insert((namespace.to_owned(), name.to_owned(), port_name.clone()));
@@ -261,7 +291,7 @@ impl<'a> Context<'a> {
                 ),
             });
         }
-        let listed = find_port(service, wanted.port).ok();
+        let listed = find_port(service, wanted.port, wanted.speaks).ok();
         let number = match (listed, wanted.port) {
             (Some(port), _) => port.port,
             // An ExternalName Service need not list ports.
@@ -308,6 +338,15 @@ impl<'a> Context<'a> {
         port: &ServicePort,
         wanted: &Wanted<'_>,
     ) -> Result<(BackendProtocol, Option<BackendTls>), Problem> {
+        match wanted.speaks {
+            Speaks::Udp => return Ok((BackendProtocol::Udp, None)),
+            Speaks::TlsPassthrough => return Ok((BackendProtocol::Tcp, None)),
+            Speaks::Tcp => {
+                let tls = backend_tls::find(self, service, port, wanted.client_certificate)?;
+                return Ok((BackendProtocol::Tcp, tls));
+            }
+            Speaks::Http | Speaks::Grpc | Speaks::HttpTls | Speaks::GrpcTls => {}
+        }
         let name = service.key();
         let stated = port.app_protocol.as_deref();
         let app = app_protocol(stated);
@@ -324,20 +363,27 @@ impl<'a> Context<'a> {
                 "is not supported: use kubernetes.io/h2c, kubernetes.io/ws, kubernetes.io/wss, http, https or none",
             ));
         }
-        if wanted.speaks == Speaks::Grpc
-            && matches!(stated, Some("kubernetes.io/ws" | "kubernetes.io/wss"))
-        {
+        let is_grpc = matches!(wanted.speaks, Speaks::Grpc | Speaks::GrpcTls);
+        if is_grpc && matches!(stated, Some("kubernetes.io/ws" | "kubernetes.io/wss")) {
             return Err(unsupported(
                 "does not carry gRPC: use kubernetes.io/h2c or none, or refer to the Service from an HTTPRoute",
             ));
         }
-        let tls = backend_tls::find(self, service, port, wanted.client_certificate)?;
+        let mut tls = backend_tls::find(self, service, port, wanted.client_certificate)?;
+        if tls.is_none() && matches!(wanted.speaks, Speaks::HttpTls | Speaks::GrpcTls) {
+            tls = Some(BackendTls {
+                server_name: format!("{}.{}.svc", name.name, name.namespace).into(),
+                subject_alt_names: Vec::new(),
+                trust: Trust::Anybody,
+                client_certificate: None,
+            });
+        }
         if app == AppProtocol::Tls && tls.is_none() {
             return Err(unsupported(
                 "asks for TLS, but no BackendTLSPolicy says whom to trust: create a BackendTLSPolicy for the Service",
             ));
         }
-        let protocol = if wanted.speaks == Speaks::Grpc || app == AppProtocol::Http2 {
+        let protocol = if is_grpc || app == AppProtocol::Http2 {
             BackendProtocol::Http2
         } else {
             BackendProtocol::Http1
@@ -346,13 +392,18 @@ impl<'a> Context<'a> {
     }
 }
 
-fn find_port<'s>(service: &'s Service, wanted: PortName<'_>) -> Result<&'s ServicePort, Problem> {
+fn find_port<'s>(
+    service: &'s Service,
+    wanted: PortName<'_>,
+    speaks: Speaks,
+) -> Result<&'s ServicePort, Problem> {
     let ports = service.spec.ports.as_deref().unwrap_or_default();
     let mut same = ports.iter().filter(|port| match wanted {
         PortName::Number(number) => port.port == i32::from(number),
         PortName::Name(name) => port.name.as_deref() == Some(name),
     });
-    let is_tcp = |port: &&ServicePort| port.protocol.as_deref().unwrap_or("TCP") == "TCP";
+    let transport = speaks.transport();
+    let fits = |port: &&ServicePort| port.protocol.as_deref().unwrap_or("TCP") == transport;
     let Some(first) = same.clone().next() else {
         let what = match wanted {
             PortName::Number(number) => number.to_string(),
@@ -361,13 +412,18 @@ fn find_port<'s>(service: &'s Service, wanted: PortName<'_>) -> Result<&'s Servi
         return Err(no_port(service, &what));
     };
     // One number may stand for TCP and UDP both.
-    same.find(is_tcp).ok_or_else(|| Problem {
+    let carried = if speaks.is_stream() {
+        transport
+    } else {
+        "HTTP"
+    };
+    same.find(fits).ok_or_else(|| Problem {
         reason: "UnsupportedProtocol",
         message: format!(
-            "Service {}, port {}: protocol {} does not carry HTTP; refer to a TCP port",
+            "Service {}, port {}: protocol {} does not carry {carried}; refer to a {transport} port",
             service.key(),
             first.port,
-            first.protocol.as_deref().unwrap_or_default()
+            first.protocol.as_deref().unwrap_or("TCP")
         ),
     })
 }

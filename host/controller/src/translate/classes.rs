@@ -66,6 +66,7 @@ fn report(context: &mut Context<'_>, class: &GatewayClass) -> Class {
     let generation = class.meta.generation;
     let parameters = parameters::of_class(context, class);
     let version = version(context.options.gateway_api_version.as_deref(), generation);
+    let services = context.options.gateway_addresses.is_some();
     let status = context.statuses.of(class);
     let outcome = match parameters {
         Ok(()) => {
@@ -83,7 +84,7 @@ fn report(context: &mut Context<'_>, class: &GatewayClass) -> Class {
         }
     };
     status.set(version);
-    status.supported_features = features::SUPPORTED.to_vec();
+    status.supported_features = features::supported(services);
     outcome
 }
 

@@ -4,6 +4,8 @@
 //! `Gateway.spec.listeners`). Between the objects of one Gateway the Gateway goes first, then its ListenerSets by age
 //! (`ListenerSet.spec.listeners`).
 
+use tidegate_model::Protocol;
+
 use super::gateways::Gateways;
 use super::listeners::Entry;
 use super::problem::Problem;
@@ -61,7 +63,24 @@ fn collision(entry: &Entry<'_>, other: &Entry<'_>) -> Option<Problem> {
     } else {
         "a listener of the Gateway or of an older ListenerSet".to_owned()
     };
-    if entry.spec.protocol != other.spec.protocol {
+    let (Some(ours), Some(others)) = (entry.protocol, other.protocol) else {
+        return None;
+    };
+    // Datagrams have ports of their own.
+    if (ours == Protocol::Udp) != (others == Protocol::Udp) {
+        return None;
+    }
+    if matches!(ours, Protocol::Tcp | Protocol::Udp) && ours == others {
+        return Some(Problem::new(
+            "ProtocolConflict",
+            format!(
+                "listener {name}: port {port} is used by {theirs} too, and nothing tells their traffic apart; choose another port"
+            ),
+        ));
+    }
+    // A client of HTTPS and one of TLS both name the host that they want, so other hostnames make listeners distinct.
+    let told_apart = ours.is_tls() && others.is_tls() && entry.hostname != other.hostname;
+    if ours != others && !told_apart {
         return Some(Problem::new(
             "ProtocolConflict",
             format!(
@@ -83,9 +102,8 @@ fn collision(entry: &Entry<'_>, other: &Entry<'_>) -> Option<Problem> {
 /// Another listener of the port that has certificates for names of this one: a client may reuse a connection across them.
 fn overlap(listeners: &[Entry<'_>], all: &[usize], index: usize) -> Option<String> {
     let entry = &listeners[index];
-    let https = |entry: &Entry<'_>| {
-        entry.protocol == Some(tidegate_model::Protocol::Https) && entry.conflict.is_none()
-    };
+    let https =
+        |entry: &Entry<'_>| entry.protocol == Some(Protocol::Https) && entry.conflict.is_none();
     if !https(entry) {
         return None;
     }

@@ -17,7 +17,7 @@ use super::{certificates, filters};
 use crate::api::core::{ConfigMap, EndpointSlice, SERVICE_NAME_LABEL, Secret, Service};
 use crate::api::reference::SecretObjectReference;
 use crate::api::{Age, Body, Key, Kind, Meta, Object};
-use crate::resources::{Objects, Resources};
+use crate::resources::{ObjectId, Objects, Resources};
 use crate::status::Statuses;
 
 /// The state of one translation.
@@ -50,8 +50,8 @@ pub(super) struct Context<'a> {
     pub(super) endpoints: HashMap<(Key, String), Vec<Endpoint>>,
     slices: HashMap<Key, Vec<&'a EndpointSlice>>,
     certificates: HashMap<Key, Result<Arc<Certificate>, String>>,
-    /// Secrets that were asked for, whether or not they are there.
-    pub(super) wanted_secrets: RefCell<BTreeSet<Key>>,
+    /// Secrets and ConfigMaps that were asked for, whether or not they are there.
+    pub(super) wanted: RefCell<BTreeSet<ObjectId>>,
     /// Ages of objects that were only read, in order, so that they become numbers.
     read_ages: BTreeMap<&'a Age, u64>,
 }
@@ -86,7 +86,7 @@ impl<'a> Context<'a> {
             endpoints: HashMap::new(),
             slices,
             certificates: HashMap::new(),
-            wanted_secrets: RefCell::default(),
+            wanted: RefCell::default(),
             read_ages: read_ages(resources),
         };
         let policies = by_age(&resources.backend_tls_policies);
@@ -107,16 +107,20 @@ impl<'a> Context<'a> {
     pub(super) fn secret(&self, namespace: &str, name: &str) -> Option<&'a Secret> {
         let key = Key::new(namespace, name);
         let found = self.resources.secrets.get(&key).map(|object| &**object);
-        self.wanted_secrets.borrow_mut().insert(key);
+        self.want(Kind::Secret, key);
         found
     }
 
-    /// The ConfigMap of that name.
+    /// The ConfigMap of that name; that it was asked for is remembered. Ask only where the reference is permitted.
     pub(super) fn config_map(&self, namespace: &str, name: &str) -> Option<&'a ConfigMap> {
-        self.resources
-            .config_maps
-            .get(&Key::new(namespace, name))
-            .map(|object| &**object)
+        let key = Key::new(namespace, name);
+        let found = self.resources.config_maps.get(&key);
+        self.want(Kind::ConfigMap, key);
+        found.map(|object| &**object)
+    }
+
+    fn want(&self, kind: Kind, key: Key) {
+        self.wanted.borrow_mut().insert(ObjectId { kind, key });
     }
 
     /// The EndpointSlices of a Service.

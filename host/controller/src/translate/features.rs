@@ -16,6 +16,8 @@ pub(super) const SUPPORTED: &[&str] = &[
     "Gateway",
     "GatewayAddressEmpty",
     "GatewayBackendClientCertificate",
+    "GatewayFrontendClientCertificateValidation",
+    "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayListenerFilters",
@@ -50,7 +52,23 @@ pub(super) const SUPPORTED: &[&str] = &[
     "HTTPRouteSchemeRedirect",
     "ListenerSet",
     "ReferenceGrant",
+    "TCPRoute",
+    "TLSRoute",
+    "TLSRouteModeMixed",
+    "TLSRouteModeTerminate",
+    "UDPRoute",
 ];
+
+/// What is promised when each Gateway has a Service.
+const WITH_SERVICES: &str = "GatewayInfrastructure";
+
+/// What is promised; `services` is whether each Gateway has one.
+pub(super) fn supported(services: bool) -> Vec<&'static str> {
+    let mut names = SUPPORTED.to_vec();
+    names.extend(services.then_some(WITH_SERVICES));
+    names.sort_unstable();
+    names
+}
 
 #[cfg(test)]
 mod tests {

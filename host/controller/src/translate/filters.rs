@@ -25,8 +25,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tidegate_model::{
-    Backend, Capability, Config, FailureCause, FailurePolicies, Filter, FilterId, FilterLimits,
-    FilterMode, FilterSpec, ModuleSource, VmSpec,
+    Backend, Capability, Compatibility, Config, FailureCause, FailurePolicies, Filter, FilterId,
+    FilterLimits, FilterMode, FilterSpec, ModuleSource, VmSpec,
 };
 
 use super::absent::absent;
@@ -132,32 +132,108 @@ pub(super) fn builtin(
     module: &str,
     config: &Value,
 ) -> Filter {
+    let bundle = Bundle {
+        namespace: namespace.into(),
+        name: name.to_owned(),
+        module,
+        config,
+        secret: false,
+        clusters: Vec::new(),
+    };
+    bundled(context, bundle)
+}
+
+/// A bundled filter that the translator puts in.
+#[derive(Clone, Debug)]
+pub(super) struct Bundle<'a> {
+    /// The tenant.
+    pub(super) namespace: Arc<str>,
+    /// Where it comes from, with a slash.
+    pub(super) name: String,
+    /// The bundled module.
+    pub(super) module: &'a str,
+    /// Its configuration.
+    pub(super) config: &'a Value,
+    /// Whether a value of a Secret is in it.
+    pub(super) secret: bool,
+    /// Where it may call.
+    pub(super) clusters: Vec<(&'static str, Arc<Backend>)>,
+}
+
+/// Holds a configuration against the schema of the bundled filter.
+///
+/// # Errors
+/// What the schema refuses.
+pub(super) fn check_bundled(
+    bundled: &tidegate_filters::Bundled,
+    config: &[u8],
+    secret: bool,
+) -> Result<(), String> {
+    schema::check(bundled, config, secret)
+}
+
+/// The origin of a URL as a backend that is not interned yet.
+///
+/// # Errors
+/// What is wrong with it: `is neither …`, without the URL itself.
+pub(super) fn origin(url: &str, standalone: bool) -> Result<Backend, String> {
+    clusters::origin(url, standalone)
+}
+
+/// Makes the filter part of the snapshot.
+pub(super) fn bundled(context: &mut Context<'_>, bundle: Bundle<'_>) -> Filter {
+    let Bundle {
+        namespace,
+        name,
+        module,
+        config,
+        secret,
+        clusters,
+    } = bundle;
     let mut limits = FilterLimits::default();
-    if let Some(timeout) = tidegate_filters::get(module).and_then(|bundled| bundled.call_timeout) {
+    let known = tidegate_filters::get(module);
+    if let Some(timeout) = known.and_then(|bundled| bundled.call_timeout) {
         limits.call_timeout = timeout;
     }
+    let held = known.and_then(|bundled| held_body(bundled, config));
+    limits.buffered_body = limits.buffered_body.max(held.unwrap_or_default());
     let spec = FilterSpec {
         slot: 0,
         id: FilterId {
-            namespace: namespace.into(),
+            namespace,
             name: name.into(),
         },
         module: ModuleSource::Builtin(module.into()),
+        pinned: None,
         sha256: None,
         config: Config {
             bytes: config.to_string().into_bytes().into(),
-            secret: false,
+            secret,
         },
         root_id: Arc::from(""),
         vm: VmSpec::default(),
         failure_policy: FailurePolicies::default(),
         limits,
-        clusters: BTreeMap::new(),
+        clusters: clusters
+            .into_iter()
+            .map(|(name, backend)| (name.into(), backend))
+            .collect(),
         capabilities: BTreeSet::from(Capability::ALL),
-        headers_wait_for_body: false,
+        headers_wait_for_body: held.is_some(),
+        compatibility: Compatibility::default(),
         mode: FilterMode::default(),
     };
     Filter::Wasm(context.filters.intern(spec))
+}
+
+/// Whether a bundled filter holds heads back until the body is there, and then how many bytes of it at the most, if its configuration
+/// says so; 0 if not. Without `headersWaitForBody` such a filter would wait for ever.
+fn held_body(bundled: &tidegate_filters::Bundled, config: &Value) -> Option<usize> {
+    match config.get(bundled.holds_head?)? {
+        Value::Bool(true) => Some(0),
+        Value::Number(max) => Some(usize::try_from(max.as_u64()?).unwrap_or(usize::MAX)),
+        _ => None,
+    }
 }
 
 /// The Filters that nothing uses, as they would be loaded.
@@ -246,7 +322,15 @@ fn read(context: &mut Context<'_>, object: &api::Filter) -> Reading {
         Err(problem) => refusal = Some((FailureCause::Load, problem)),
     }
     match config {
-        Ok(config) => spec.config = config,
+        Ok(config) => {
+            if let Some(bytes) = held_body_of(object, &config) {
+                spec.headers_wait_for_body = true;
+                if object.spec.limits.buffered_body.is_none() {
+                    spec.limits.buffered_body = spec.limits.buffered_body.max(bytes);
+                }
+            }
+            spec.config = config;
+        }
         Err(problem) if refusal.is_none() => refusal = Some((FailureCause::Configure, problem)),
         Err(_) => {}
     }
@@ -272,6 +356,15 @@ fn read(context: &mut Context<'_>, object: &api::Filter) -> Reading {
         resolved: Problem::joined(&unresolved).map_or(Ok(()), Err),
         warnings: pull_warnings,
     }
+}
+
+/// The same of a Filter, whose module may be a bundled one.
+fn held_body_of(object: &api::Filter, config: &Config) -> Option<usize> {
+    let api::ModuleSource::Builtin(name) = &object.spec.module else {
+        return None;
+    };
+    let bundled = tidegate_filters::get(name).filter(|bundled| bundled.holds_head.is_some())?;
+    held_body(bundled, &serde_json::from_slice(&config.bytes).ok()?)
 }
 
 /// Reason of condition `ResolvedRefs` for Secrets and ConfigMaps that are missing or lack a key.

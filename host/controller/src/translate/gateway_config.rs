@@ -82,9 +82,6 @@ pub(super) fn report(
         for (_, why) in overruled.iter().filter(|(key, _)| *key == config.key()) {
             status.warn(why);
         }
-        for field in not_applied(config) {
-            status.warn(format!("{field} is not applied yet and has no effect"));
-        }
     }
 }
 
@@ -106,18 +103,4 @@ fn check(
         }
     }
     problems
-}
-
-/// Fields that ask for what the gateway cannot do yet.
-fn not_applied(config: &GatewayConfig) -> Vec<&'static str> {
-    let spec = &config.spec;
-    let asked = [(
-        "spec.ingressNginxAnnotations",
-        spec.ingress_nginx_annotations,
-    )];
-    asked
-        .into_iter()
-        .filter(|(_, asked)| *asked)
-        .map(|(field, _)| field)
-        .collect()
 }

@@ -287,15 +287,15 @@ fn client_certificate(
 }
 
 fn warn_about_infrastructure(context: &mut Context<'_>, object: &Gateway) {
-    if object.spec.infrastructure.labels.is_empty()
-        && object.spec.infrastructure.annotations.is_empty()
-    {
+    let infrastructure = &object.spec.infrastructure;
+    let empty = infrastructure.labels.is_empty() && infrastructure.annotations.is_empty();
+    if empty || context.options.gateway_addresses.is_some() {
         return;
     }
     context
         .statuses
         .of(object)
-        .warn("spec.infrastructure: labels and annotations have no effect, because no objects are made for a Gateway");
+        .warn("spec.infrastructure: labels and annotations have no effect, because no objects are made for a Gateway without --gateway-services");
 }
 
 /// Where a Gateway is reached, for its status.
@@ -319,6 +319,10 @@ pub(super) fn published(context: &Context<'_>, gateway: &GatewayEntry<'_>) -> Ve
             .filter(|address| !failed(address))
             .map(numeric)
             .collect();
+    }
+    if let Some(of_services) = &context.options.gateway_addresses {
+        let own = of_services.get(&gateway.object.key());
+        return own.cloned().unwrap_or_default();
     }
     if !context.options.addresses.is_empty() {
         return context.options.addresses.clone();

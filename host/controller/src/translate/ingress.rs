@@ -6,12 +6,15 @@
 //!                     └─ annotation, FilterPolicies, class ── filters ───────┘
 //! ```
 //!
+//! Where a class asks for it, annotations of ingress-nginx are read ([`annotations`]).
+//!
 //! All Ingresses together are one listener without hostname on the port for HTTP, and, where some host has a certificate,
 //! one on the port for HTTPS. An Ingress has no conditions of its own; ours says `Accepted` and `ResolvedRefs` of it.
 
 mod annotations;
 mod backends;
 mod conflicts;
+mod own_filters;
 mod paths;
 mod rules;
 mod sites;
@@ -22,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_model::{Filter, Protocol};
 
-use super::chains;
+use super::chains::{self, Surroundings};
 use super::context::{Context, by_age};
 use super::ingress_class::{IngressClasses, OwnClass};
 use super::problem::Problem;
@@ -31,6 +34,7 @@ use super::sites::Ports;
 use super::tables::Site;
 use crate::api::Key;
 use crate::api::core::Ingress;
+use annotations::{Annotated, Survey};
 use rules::Plan;
 
 /// What the Ingresses come to.
@@ -61,6 +65,14 @@ struct Entry<'a> {
     /// References that lead nowhere.
     unresolved: Vec<Problem>,
     warnings: Vec<String>,
+    /// What annotations of ingress-nginx ask for, where they are read.
+    annotated: Option<Annotated>,
+    /// Filters around its own, where they are put there with those of annotations.
+    around: Option<Surroundings>,
+    /// Why paths of it refuse every request.
+    closed: Vec<Problem>,
+    /// Ingresses that it is a canary of.
+    canary_of: BTreeSet<String>,
 }
 
 impl Ingresses {
@@ -73,21 +85,28 @@ impl Ingresses {
 /// Translates all Ingresses and writes their statuses and those of IngressClasses.
 pub(super) fn read(context: &mut Context<'_>, ports: &mut Ports) -> Ingresses {
     let classes = IngressClasses::read(context);
-    let mut entries = Vec::new();
-    let mut uses = BTreeMap::new();
+    let mut own = Vec::new();
     for object in by_age(&context.resources.ingresses) {
         match classes.of(object) {
-            Ok((class, odd)) => {
-                let rank = entries.len();
-                context.service_uses.clear();
-                entries.push(entry(context, object, &class, odd, rank));
-                uses.insert(object.key(), std::mem::take(&mut context.service_uses));
-            }
+            Ok((class, odd)) => own.push((object, class, odd)),
             Err(why) => context.statuses.of(object).ignored = Some(why),
         }
     }
+    let annotated = own
+        .iter()
+        .map(|(object, class, _)| (*object, reads_annotations(context, class)));
+    let survey = Survey::of(annotated);
+    let mut entries = Vec::new();
+    let mut uses = BTreeMap::new();
+    for (rank, (object, class, odd)) in own.into_iter().enumerate() {
+        context.service_uses.clear();
+        entries.push(entry(context, object, &class, odd, rank, &survey));
+        uses.insert(object.key(), std::mem::take(&mut context.service_uses));
+    }
+    let canaries = annotations::take_canaries(&mut entries);
     conflicts::mark(&mut entries);
-    let certificates = tls::read(context, &mut entries);
+    let mut certificates = tls::read(context, &mut entries);
+    annotations::apply(context, &mut entries, &mut certificates, &survey, canaries);
     let sites = sites::all(context, &mut entries, &certificates, ports);
     let speak = |protocol| sites.iter().any(|site| site.protocol == protocol);
     let spoken = status::Spoken {
@@ -111,6 +130,7 @@ fn entry<'a>(
     class: &OwnClass<'a>,
     odd: Option<String>,
     rank: usize,
+    survey: &Survey,
 ) -> Entry<'a> {
     let mut entry = Entry {
         object,
@@ -121,6 +141,10 @@ fn entry<'a>(
         refused: Vec::new(),
         unresolved: Vec::new(),
         warnings: Vec::from_iter(odd),
+        annotated: None,
+        around: None,
+        closed: Vec::new(),
+        canary_of: BTreeSet::new(),
     };
     let config = match &class.config {
         Ok(config) => *config,
@@ -134,12 +158,26 @@ fn entry<'a>(
         }
     };
     entry.asked = config.and_then(Asked::of);
-    annotations::warn_about_others(&mut entry);
-    let own: Vec<Filter> = annotations::filters(context, &mut entry);
+    if reads_annotations(context, class) {
+        let (annotated, said) = annotations::read(context, object);
+        entry.warnings.extend(said.warnings);
+        entry.closed = said.closed;
+        entry.annotated = Some(annotated);
+    }
+    own_filters::warn_about_others(&mut entry);
+    let own: Vec<Filter> = own_filters::filters(context, &mut entry);
     let surroundings = chains::around_ingress(context, config, &object.key());
     entry
         .warnings
         .extend(surroundings.unresolved.iter().cloned());
-    rules::plan(context, &mut entry, &own, &surroundings);
+    rules::plan(context, &mut entry, &own, &surroundings, survey);
+    entry.around = entry.annotated.is_some().then_some(surroundings);
     entry
+}
+
+/// Whether Ingresses of the class are read with annotations of ingress-nginx.
+fn reads_annotations(context: &Context<'_>, class: &OwnClass<'_>) -> bool {
+    let config = class.config.as_ref().ok().copied().flatten();
+    context.options.ingress_nginx_annotations
+        || config.is_some_and(|config| config.spec.ingress_nginx_annotations)
 }

@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use tidegate_model::{self as model, HostPattern, Labels};
+use tidegate_model::{self as model, HostPattern, Labels, StreamTls};
 
 use super::certificates;
+use super::client_validation;
 use super::context::Context;
-use super::filters;
 use super::gateways::GatewayEntry;
 use super::grants::Referrer;
 use super::problem::Problem;
+use super::tables::Terms;
+use super::{external_auth, filters};
 use crate::api::gateway::{Gateway, Listener, ListenerFilter, ListenerSet, Protocol, TlsMode};
 use crate::api::reference::RouteGroupKind;
 use crate::api::{Key, Kind};
@@ -41,6 +43,8 @@ pub(super) struct Entry<'a> {
     pub(super) hostname: HostPattern,
     /// What is spoken, if we speak it.
     pub(super) protocol: Option<model::Protocol>,
+    /// What happens to TLS, where connections are passed on and not read.
+    pub(super) streams: Option<StreamTls>,
     /// Kinds of routes that may attach.
     pub(super) kinds: Vec<RouteGroupKind>,
     /// Condition `Accepted`, conflicts aside.
@@ -70,6 +74,14 @@ impl Owner<'_> {
             group: kind.group(),
             kind: kind.name(),
             namespace,
+        }
+    }
+
+    /// `Gateway/name`, for names of what is made for it.
+    fn place(&self) -> String {
+        match self {
+            Self::Gateway(object) => format!("{}/{}", Kind::Gateway, object.meta.name),
+            Self::Set(object) => format!("{}/{}", Kind::ListenerSet, object.meta.name),
         }
     }
 
@@ -116,7 +128,7 @@ impl Entry<'_> {
         let Some(protocol) = self.protocol else {
             return Err(Problem::new("Invalid", "the protocol is not supported"));
         };
-        if protocol == model::Protocol::Https && self.tls.is_none() {
+        if self.ends_tls() && self.tls.is_none() {
             let why = self.resolved.as_ref().err();
             let why = why.map_or("tls.certificateRefs names none", |problem| &problem.message);
             return Err(Problem::new(
@@ -125,6 +137,22 @@ impl Entry<'_> {
             ));
         }
         Ok(protocol)
+    }
+
+    /// Whether TLS ends here, so that a certificate is needed.
+    fn ends_tls(&self) -> bool {
+        self.protocol == Some(model::Protocol::Https) || self.streams == Some(StreamTls::Terminate)
+    }
+
+    /// What clients of its hostname meet.
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            streams: self.streams,
+            client_validation: self
+                .tls
+                .as_ref()
+                .and_then(|tls| tls.client_validation.clone()),
+        }
     }
 }
 
@@ -138,18 +166,33 @@ pub(super) fn read<'a>(
     spec: &'a Listener,
 ) -> Entry<'a> {
     let (protocol, mut accepted) = protocol(spec);
+    let streams = streams(spec, protocol);
     let (kinds, mut resolved) = kinds(spec, protocol);
     let mut tls = None;
-    if protocol == Some(model::Protocol::Https) {
-        if accepted.is_ok() {
-            accepted = check_tls(spec).and_then(|()| check_client_validation(gateway, spec.port));
-        }
-        let (found, problem) = listener_certificates(context, owner, spec);
-        tls = found;
+    if protocol.is_some_and(model::Protocol::is_tls) {
+        accepted = accepted.and_then(|()| check_tls(spec, protocol));
+    }
+    if protocol == Some(model::Protocol::Https) || streams == Some(StreamTls::Terminate) {
+        let (mut found, problem) = listener_certificates(context, owner, spec);
         resolved = resolved.and(problem);
+        if protocol == Some(model::Protocol::Https) {
+            let asked = client_validation::on_port(context, gateway.object, spec.port);
+            resolved = resolved.and(asked.resolved);
+            match asked.validation {
+                Ok(validation) => {
+                    if let Some(found) = &mut found {
+                        found.client_validation = validation;
+                    }
+                }
+                Err(problem) => accepted = accepted.and(Err(problem)),
+            }
+        }
+        tls = found.map(Arc::new);
     }
     let mut filters = Vec::new();
-    if protocol.is_some() {
+    if protocol.is_some() && streams.is_some() {
+        accepted = accepted.and_then(|()| check_no_filters(spec));
+    } else if protocol.is_some() {
         match listener_filters(context, owner, spec) {
             Ok((found, problem)) => {
                 filters = found;
@@ -165,6 +208,7 @@ pub(super) fn read<'a>(
         spec,
         hostname: HostPattern::parse(spec.hostname.as_deref().unwrap_or_default(), Labels::Many),
         protocol,
+        streams,
         kinds,
         accepted,
         conflict: None,
@@ -180,19 +224,45 @@ fn protocol(spec: &Listener) -> (Option<model::Protocol>, Result<(), Problem>) {
     let name = match &spec.protocol {
         Protocol::Http => return (Some(model::Protocol::Http), Ok(())),
         Protocol::Https => return (Some(model::Protocol::Https), Ok(())),
-        Protocol::Tls => "TLS",
-        Protocol::Tcp => "TCP",
-        Protocol::Udp => "UDP",
+        Protocol::Tls => return (Some(model::Protocol::Tls), Ok(())),
+        Protocol::Tcp => return (Some(model::Protocol::Tcp), Ok(())),
+        Protocol::Udp => return (Some(model::Protocol::Udp), Ok(())),
         Protocol::Other(name) => name,
     };
     let problem = Problem::new(
         "UnsupportedProtocol",
         format!(
-            "listener {}: protocol {name} is not supported; use HTTP or HTTPS",
+            "listener {}: protocol {name} is not supported; use HTTP, HTTPS, TLS, TCP or UDP",
             spec.name
         ),
     );
     (None, Err(problem))
+}
+
+/// What happens to TLS, where connections are passed on.
+fn streams(spec: &Listener, protocol: Option<model::Protocol>) -> Option<StreamTls> {
+    match protocol? {
+        model::Protocol::Http | model::Protocol::Https => None,
+        model::Protocol::Tcp | model::Protocol::Udp => Some(StreamTls::None),
+        model::Protocol::Tls => match spec.tls.as_ref().map(|tls| &tls.mode) {
+            Some(TlsMode::Passthrough) => Some(StreamTls::Passthrough),
+            _ => Some(StreamTls::Terminate),
+        },
+    }
+}
+
+/// Filters look at requests, which nobody reads on such a listener.
+fn check_no_filters(spec: &Listener) -> Result<(), Problem> {
+    if spec.filters.requests.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        "UnsupportedValue",
+        format!(
+            "listener {}, filters.requests: a listener of protocol TLS, TCP or UDP sees no requests; remove the filters, or use HTTP or HTTPS",
+            spec.name
+        ),
+    ))
 }
 
 /// `supportedKinds`, and whether all kinds asked for are among what the protocol carries.
@@ -200,10 +270,14 @@ fn kinds(
     spec: &Listener,
     protocol: Option<model::Protocol>,
 ) -> (Vec<RouteGroupKind>, Result<(), Problem>) {
-    let carried = match protocol {
-        Some(_) => vec![group_kind(Kind::HttpRoute), group_kind(Kind::GrpcRoute)],
-        None => Vec::new(),
+    let kinds: &[Kind] = match protocol {
+        Some(model::Protocol::Http | model::Protocol::Https) => &[Kind::HttpRoute, Kind::GrpcRoute],
+        Some(model::Protocol::Tls) => &[Kind::TlsRoute],
+        Some(model::Protocol::Tcp) => &[Kind::TcpRoute],
+        Some(model::Protocol::Udp) => &[Kind::UdpRoute],
+        None => &[],
     };
+    let carried: Vec<RouteGroupKind> = kinds.iter().copied().map(group_kind).collect();
     let asked = &spec.allowed_routes.kinds;
     if asked.is_empty() {
         return (carried, Ok(()));
@@ -222,10 +296,12 @@ fn kinds(
             spec.name,
             first.kind,
             first.group,
-            if carried.is_empty() {
-                "no kind can"
-            } else {
-                "HTTPRoute and GRPCRoute can"
+            match kinds {
+                [] => "no kind can".to_owned(),
+                kinds => {
+                    let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+                    format!("{} can", names.join(" and "))
+                }
             }
         ),
     );
@@ -240,15 +316,24 @@ pub(super) fn group_kind(kind: Kind) -> RouteGroupKind {
     }
 }
 
-fn check_tls(spec: &Listener) -> Result<(), Problem> {
+fn check_tls(spec: &Listener, protocol: Option<model::Protocol>) -> Result<(), Problem> {
+    let https = protocol == Some(model::Protocol::Https);
     match spec.tls.as_ref().map(|tls| &tls.mode) {
         Some(TlsMode::Terminate) => Ok(()),
+        Some(TlsMode::Passthrough) if !https => Ok(()),
         None => Err(Problem::new(
             "Invalid",
-            format!(
-                "listener {}: protocol HTTPS needs tls.certificateRefs",
-                spec.name
-            ),
+            if https {
+                format!(
+                    "listener {}: protocol HTTPS needs tls.certificateRefs",
+                    spec.name
+                )
+            } else {
+                format!(
+                    "listener {}: protocol TLS needs tls.mode, Passthrough or Terminate",
+                    spec.name
+                )
+            },
         )),
         Some(TlsMode::Passthrough) => Err(Problem::new(
             "UnsupportedValue",
@@ -260,39 +345,19 @@ fn check_tls(spec: &Listener) -> Result<(), Problem> {
         Some(TlsMode::Other(mode)) => Err(Problem::new(
             "UnsupportedValue",
             format!(
-                "listener {}, tls.mode: {mode:?} is not known; use Terminate",
-                spec.name
+                "listener {}, tls.mode: {mode:?} is not known; use Terminate{}",
+                spec.name,
+                if https { "" } else { " or Passthrough" }
             ),
         )),
     }
-}
-
-/// Client certificates are not validated yet, and a listener that was meant to demand them must not serve without.
-fn check_client_validation(gateway: &GatewayEntry<'_>, port: u16) -> Result<(), Problem> {
-    let Some(frontend) = &gateway.object.spec.tls.frontend else {
-        return Ok(());
-    };
-    let own = frontend.per_port.iter().find(|entry| entry.port == port);
-    let (config, place) = match own {
-        Some(own) => (&own.tls, "perPort"),
-        None => (&frontend.default, "default"),
-    };
-    if config.validation.is_none() {
-        return Ok(());
-    }
-    Err(Problem::new(
-        "UnsupportedValue",
-        format!(
-            "spec.tls.frontend.{place}.validation: client certificates are not supported yet, so nothing is served on port {port} over TLS; remove it, or authenticate clients with a filter"
-        ),
-    ))
 }
 
 fn listener_certificates(
     context: &mut Context<'_>,
     owner: Owner<'_>,
     spec: &Listener,
-) -> (Option<Arc<model::ListenerTls>>, Result<(), Problem>) {
+) -> (Option<model::ListenerTls>, Result<(), Problem>) {
     let tls = spec.tls.as_ref();
     let mut found = Vec::new();
     let mut resolved = Ok(());
@@ -348,10 +413,9 @@ fn listener_certificates(
         );
         warn(context, owner, message);
     }
-    let tls = (!found.is_empty()).then(|| {
-        Arc::new(model::ListenerTls {
-            certificates: found,
-        })
+    let tls = (!found.is_empty()).then(|| model::ListenerTls {
+        certificates: found,
+        client_validation: None,
     });
     (tls, resolved)
 }
@@ -373,7 +437,22 @@ fn listener_filters(
                 resolved = resolved.and(problem.map_err(|problem| problem.at(&place)));
                 continue;
             }
-            ListenerFilter::ExternalAuth(_) => "ExternalAuth",
+            ListenerFilter::ExternalAuth(written) => {
+                let caller = external_auth::Caller {
+                    referrer: owner.referrer(),
+                    name: &format!("{}/{}/filters.requests[{index}]", owner.place(), spec.name),
+                    place: &place,
+                    client_certificate: None,
+                };
+                // No route sends traffic there: the port is on nobody's account.
+                let account = std::mem::take(&mut context.service_uses);
+                let built = external_auth::filter(context, caller, written);
+                context.service_uses = account;
+                let (filter, problem) = built.map_err(|problem| problem.at(&place))?;
+                found.push(filter);
+                resolved = resolved.and(problem);
+                continue;
+            }
             ListenerFilter::Other(kind) => kind,
         };
         return Err(Problem::new(

@@ -16,10 +16,13 @@ mod backends;
 mod certificates;
 mod chains;
 mod classes;
+mod client_validation;
 mod conflicts;
 mod context;
 mod cors;
 mod endpoints;
+mod exposed;
+mod external_auth;
 mod features;
 mod filter_policy;
 mod filters;
@@ -50,15 +53,16 @@ mod slots;
 mod streams;
 mod tables;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate_model::{FilterSpec, FilterVerdicts, Snapshot};
 
+pub use exposed::Exposed;
 pub use options::Options;
 
 use crate::api::Key;
-use crate::resources::Resources;
+use crate::resources::{ObjectId, Resources};
 use crate::status::Statuses;
 use classes::Classes;
 use context::Context;
@@ -73,9 +77,11 @@ pub struct Translation {
     pub statuses: Statuses,
     /// What concerns no object.
     pub warnings: Vec<String>,
-    /// The Secrets that permitted references of our objects name, whether or not they are there: in a cluster these are
-    /// read, and no others.
-    pub secrets: BTreeSet<Key>,
+    /// The Secrets and ConfigMaps that permitted references of our objects name, whether or not they are there: in a
+    /// cluster these are read, and no others.
+    pub wanted: BTreeSet<ObjectId>,
+    /// The ports of each Gateway that serves, for what stands in front of it.
+    pub exposed: BTreeMap<Key, BTreeSet<Exposed>>,
     /// The Filters that nothing uses: they are in no snapshot, and who checks manifests loads them all the same.
     pub unused: Vec<Arc<FilterSpec>>,
 }
@@ -91,9 +97,9 @@ pub fn translate(
     let mut gateways = Gateways::read(&mut context, &classes);
     let mut ports = sites::check_ports(&context, &mut gateways);
     let mut attached = routes::attach(&mut context, &mut gateways);
-    streams::report(&mut context, &gateways);
+    let mut passed_on = streams::attach(&mut context, &mut gateways, &mut attached.uses);
     let ingresses = ingress::read(&mut context, &mut ports);
-    let mut sites = sites::all(&context, &gateways, &mut attached.placed);
+    let mut sites = sites::all(&context, &gateways, &mut attached.placed, &mut passed_on);
     sites.extend(ingresses.sites.iter().cloned());
     report::write(&mut context, &gateways);
     backend_tls::report(&mut context, &attached.uses, &ingresses.uses);
@@ -103,6 +109,7 @@ pub fn translate(
     filters::report(&mut context);
     reading::report(&mut context);
     let unused = filters::unused(&mut context);
+    let exposed = exposed::of(&context, &gateways);
     Translation {
         snapshot: Snapshot {
             generation: 0,
@@ -112,7 +119,8 @@ pub fn translate(
         },
         statuses: context.statuses,
         warnings: context.warnings,
-        secrets: context.wanted_secrets.into_inner(),
+        wanted: context.wanted.into_inner(),
+        exposed,
         unused,
     }
 }

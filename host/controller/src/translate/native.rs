@@ -9,7 +9,7 @@ use tidegate_model::{Filter, HeaderModifier, Mirror, PathModifier, Redirect, Url
 use super::context::Context;
 use super::problem::Problem;
 use super::rules::Scope;
-use super::{cors, filters};
+use super::{cors, external_auth, filters};
 use crate::api::filter as api;
 use crate::api::{Kind, filter::RouteFilter};
 
@@ -109,7 +109,21 @@ pub(super) fn filter(
         }
         RouteFilter::UrlRewrite(rewrite) => self::rewrite(rewrite, scope).map(Filter::Rewrite),
         RouteFilter::Cors(cors) => Ok(cors::filter(context, scope.route, place, cors)),
-        RouteFilter::ExternalAuth(_) | RouteFilter::Other(_) => Err(unsupported_type(filter)),
+        RouteFilter::ExternalAuth(written) => {
+            let place = place.to_string();
+            let name = format!("{}/{}/{place}", scope.route.kind, scope.route.meta.name);
+            let caller = external_auth::Caller {
+                referrer: scope.referrer(),
+                name: &name,
+                place: &place,
+                client_certificate: scope.client_certificate,
+            };
+            external_auth::filter(context, caller, written).map(|(filter, resolved)| {
+                unresolved.extend(resolved.err());
+                filter
+            })
+        }
+        RouteFilter::Other(_) => Err(unsupported_type(filter)),
     };
     let inside = place.inside_rule();
     found

@@ -26,8 +26,13 @@ pub struct Options {
     pub assume_class: bool,
     /// Whether ExternalName Services may be backends in a cluster.
     pub allow_external_name: bool,
+    /// Whether Ingresses of all our classes are read with annotations of ingress-nginx, and not only those whose class asks for it.
+    pub ingress_nginx_annotations: bool,
     /// Where Gateways without addresses of their own are reached.
     pub addresses: Vec<Address>,
+    /// Where Gateways are reached of which each has a Service of its own; `None` where they have none. A Gateway that is
+    /// not in it waits for its Service.
+    pub gateway_addresses: Option<BTreeMap<Key, Vec<Address>>>,
     /// Addresses given to Gateways out of a pool; they bind there.
     pub assigned: BTreeMap<Key, IpAddr>,
     /// What the data plane could not bind, and why.
@@ -49,7 +54,9 @@ impl Default for Options {
             standalone: true,
             assume_class: false,
             allow_external_name: false,
+            ingress_nginx_annotations: false,
             addresses: Vec::new(),
+            gateway_addresses: None,
             assigned: BTreeMap::new(),
             bind_errors: BTreeMap::new(),
             gateway_api_version: None,
@@ -62,6 +69,12 @@ impl Options {
     /// The port that is bound for a listener's port.
     pub fn bound_port(&self, port: u16) -> u16 {
         self.port_map.get(&port).copied().unwrap_or(port)
+    }
+
+    /// The port that clients see where this one is bound.
+    pub fn seen_port(&self, bound: u16) -> u16 {
+        let mapped = self.port_map.iter().find(|(_, to)| **to == bound);
+        mapped.map_or(bound, |(from, _)| *from)
     }
 
     /// Whether a class named `tidegate` that is absent is taken for ours.

@@ -220,8 +220,14 @@ fn admit(
         return Err(Problem::new(
             "NotAllowedByListeners",
             format!(
-                "no listener of {parent} takes routes of kind {}: its owner has to allow the kind in allowedRoutes.kinds of a listener that speaks HTTP or HTTPS",
-                route.kind
+                "no listener of {parent} takes routes of kind {}: its owner has to allow the kind in allowedRoutes.kinds of a listener that speaks {}",
+                route.kind,
+                match route.kind {
+                    Kind::TlsRoute => "TLS",
+                    Kind::TcpRoute => "TCP",
+                    Kind::UdpRoute => "UDP",
+                    _ => "HTTP or HTTPS",
+                }
             ),
         ));
     }

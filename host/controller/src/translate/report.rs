@@ -1,5 +1,6 @@
 //! The statuses of Gateways, ListenerSets and their listeners, once routes are attached.
 
+use super::client_validation;
 use super::context::Context;
 use super::gateways::{GatewayEntry, Gateways, SetEntry, published};
 use super::listeners::Entry;
@@ -84,6 +85,18 @@ fn report_gateway(
     status.set(accepted);
     status.set(programmed);
     status.set(resolved);
+    let insecure = client_validation::insecure_places(object);
+    if !insecure.is_empty() {
+        status.set(Condition::yes(
+            "InsecureFrontendValidationMode",
+            "ConfigurationChanged",
+            format!(
+                "clients without a valid certificate are let in by {}: whoever serves them has to tell them apart; set mode AllowValidOnly as soon as you can",
+                insecure.join(" and ")
+            ),
+            generation,
+        ));
+    }
     status.listeners = listeners;
     status.addresses = addresses;
     status.attached_listener_sets = u32::try_from(attached).ok();
@@ -168,6 +181,12 @@ fn programmed(
         return Err(Problem::new(
             "Invalid",
             format!("no listener can serve: {}", problem.message),
+        ));
+    }
+    if unpublished && context.options.gateway_addresses.is_some() {
+        return Err(Problem::new(
+            "AddressNotAssigned",
+            "the Service of this Gateway has no address yet: kubectl describe service, in the Gateway's namespace, tells why",
         ));
     }
     if unpublished && !context.options.standalone {

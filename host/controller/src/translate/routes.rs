@@ -283,8 +283,30 @@ fn report(
     parents: &[Parent],
     built: &Built,
 ) {
+    let partial = built.partially_invalid(route.meta.generation);
+    let statuses = parent_statuses(
+        gateways,
+        route,
+        parents,
+        &built.unresolved,
+        partial.as_ref(),
+    );
+    context
+        .statuses
+        .entry(route.kind, route.meta, route.source)
+        .parents = statuses;
+}
+
+/// What is said about a route at each of its parents.
+pub(super) fn parent_statuses(
+    gateways: &Gateways<'_>,
+    route: &RouteFacts<'_>,
+    parents: &[Parent],
+    unresolved: &[Problem],
+    partially_invalid: Option<&Condition>,
+) -> Vec<ParentStatus> {
     let generation = route.meta.generation;
-    let resolved = match Problem::joined(&built.unresolved) {
+    let resolved = match Problem::joined(unresolved) {
         None => Condition::yes(
             "ResolvedRefs",
             "ResolvedRefs",
@@ -307,19 +329,13 @@ fn report(
             Err(problem) => conditions.push(problem.condition("Accepted", generation)),
         }
         conditions.push(resolved.clone());
-        if parent.listeners.is_ok()
-            && let Some(condition) = built.partially_invalid(generation)
-        {
-            conditions.push(condition);
+        if parent.listeners.is_ok() {
+            conditions.extend(partially_invalid.cloned());
         }
         ParentStatus {
             parent_ref: parent.reference.clone(),
             conditions,
         }
     });
-    let statuses: Vec<_> = statuses.collect();
-    context
-        .statuses
-        .entry(route.kind, route.meta, route.source)
-        .parents = statuses;
+    statuses.collect()
 }

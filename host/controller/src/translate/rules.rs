@@ -290,6 +290,7 @@ fn timeouts(written: api::Timeouts) -> Result<Timeouts, Problem> {
     let timeouts = Timeouts {
         request: limit(written.request),
         backend_request: limit(written.backend_request),
+        ..Timeouts::default()
     };
     match (timeouts.request, timeouts.backend_request) {
         (Some(whole), Some(one)) if one > whole => Err(Problem::new(

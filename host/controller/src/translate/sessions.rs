@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 use sha2::{Digest, Sha256};
-use tidegate_model::{RuleOrigin, Session, SessionCarrier};
+use tidegate_model::{CookieAttributes, RuleOrigin, Session, SessionCarrier};
 
 use super::problem::Problem;
 use crate::api::http::{CookieLifetime, SessionCookie, SessionPersistence, SessionPersistenceType};
@@ -99,6 +99,7 @@ fn cookie_carrier(cookie: &SessionCookie, rule: &RuleOrigin) -> Result<SessionCa
         name,
         path: path.into(),
         permanent,
+        attributes: CookieAttributes::default(),
     })
 }
 

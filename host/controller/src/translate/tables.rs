@@ -14,11 +14,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidegate_model::{
-    Filter, HostMap, HostPattern, Labels, Listener, ListenerHost, ListenerTls, Protocol, RouteTable,
+    ClientValidation, Filter, HostMap, HostPattern, Labels, Listener, ListenerHost, ListenerTls,
+    Protocol, RouteTable, StreamTls, Streams,
 };
 
 use super::routes::Placed;
 use super::settings::{self, Asked};
+use super::streams::PlacedStream;
 
 /// A listener at one bound address, as the tables see it.
 #[derive(Clone, Debug)]
@@ -43,20 +45,52 @@ pub(super) struct Site {
     pub(super) asked: Vec<Asked>,
     /// What routes put on it.
     pub(super) routes: Vec<Placed>,
+    /// What happens to TLS, where connections are passed on and not read.
+    pub(super) streams: Option<StreamTls>,
+    /// What routes for such connections put on it, the oldest first.
+    pub(super) passed_on: Vec<PlacedStream>,
+}
+
+/// What clients of a hostname meet. Listeners whose terms differ are never merged: what asks for a certificate must not be
+/// reached through what does not.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Terms {
+    /// What happens to TLS, where connections are passed on and not read.
+    pub(super) streams: Option<StreamTls>,
+    /// What is asked of clients.
+    pub(super) client_validation: Option<Arc<ClientValidation>>,
+}
+
+impl Site {
+    fn terms(&self) -> Terms {
+        Terms {
+            streams: self.streams,
+            client_validation: self
+                .tls
+                .as_ref()
+                .and_then(|tls| tls.client_validation.clone()),
+        }
+    }
 }
 
 /// Builds the listeners of a snapshot. Sites come in order of precedence; one that speaks another protocol than an
 /// earlier one of its address is left out (callers have said so in its conditions).
 pub(super) fn build(sites: &[Site]) -> Vec<Arc<Listener>> {
-    let mut by_bind: BTreeMap<SocketAddr, Vec<&Site>> = BTreeMap::new();
+    let mut by_bind: BTreeMap<(SocketAddr, bool), Vec<&Site>> = BTreeMap::new();
     for site in sites {
-        by_bind.entry(site.bind).or_default().push(site);
+        let transport = site.protocol == Protocol::Udp;
+        by_bind
+            .entry((site.bind, transport))
+            .or_default()
+            .push(site);
     }
     by_bind
         .into_iter()
-        .map(|(bind, mut sites)| {
-            let (port, protocol) = (sites[0].port, sites[0].protocol);
-            sites.retain(|site| site.protocol == protocol);
+        .map(|((bind, _), mut sites)| {
+            let (port, first) = (sites[0].port, sites[0].protocol);
+            sites.retain(|site| site.protocol.shares_address_with(first));
+            let https = sites.iter().any(|site| site.protocol == Protocol::Https);
+            let protocol = if https { Protocol::Https } else { first };
             Arc::new(Listener {
                 bind,
                 port,
@@ -90,10 +124,11 @@ fn hosts(sites: &[&Site]) -> HostMap<ListenerHost> {
     }
     let mut hosts = HostMap::default();
     for pattern in patterns {
-        let chosen: Vec<&Standing<'_>> = owners
+        let mut chosen: Vec<&Standing<'_>> = owners
             .iter()
             .filter_map(|owner| most_specific(owner, pattern))
             .collect();
+        keep_equal_terms(&mut chosen);
         hosts.insert(pattern, host(pattern, &chosen));
     }
     hosts
@@ -106,6 +141,16 @@ struct Standing<'s> {
     site: &'s Site,
     /// Of the route hostnames that meet the listener in its own hostname, the narrowest.
     narrowest: Option<&'s HostPattern>,
+}
+
+/// Leaves those whose clients meet what the most specific one says; of equals the first counts.
+fn keep_equal_terms(chosen: &mut Vec<&Standing<'_>>) {
+    let specificity = |standing: &&Standing<'_>| standing.site.hostname.specificity();
+    let Some(first) = chosen.iter().rev().copied().max_by_key(specificity) else {
+        return;
+    };
+    let terms = first.site.terms();
+    chosen.retain(|standing| standing.site.terms() == terms);
 }
 
 /// The owner's listener that takes requests for hosts of this pattern.
@@ -198,8 +243,35 @@ fn host(pattern: &HostPattern, standings: &[&Standing<'_>]) -> ListenerHost {
         table.seal();
         host.routes.insert(hostname, table);
     }
-    host.tls = (!certificates.is_empty()).then(|| Arc::new(ListenerTls { certificates }));
+    let terms = standings.first().map(|standing| standing.site.terms());
+    let (streams, client_validation) = terms.map_or((None, None), |terms| {
+        (terms.streams, terms.client_validation)
+    });
+    host.streams = streams.map(|tls| passed_on(pattern, tls, standings));
+    host.tls = (!certificates.is_empty()).then(|| {
+        Arc::new(ListenerTls {
+            certificates,
+            client_validation,
+        })
+    });
     host
+}
+
+/// Where connections go: under every hostname the oldest route.
+fn passed_on(pattern: &HostPattern, tls: StreamTls, standings: &[&Standing<'_>]) -> Streams {
+    let mut streams = Streams {
+        tls,
+        routes: HostMap::default(),
+    };
+    let placed = standings.iter().flat_map(|one| &one.site.passed_on);
+    for placed in placed {
+        for hostname in &placed.hostnames {
+            if hostname.intersects(pattern) && streams.routes.get(hostname).is_none() {
+                streams.routes.insert(hostname, placed.rule.clone());
+            }
+        }
+    }
+    streams
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub(super) struct Inner {
     /// Classes that we may not read.
     pub(super) hidden: BTreeSet<Kind>,
     pub(super) gateway_api_version: Option<String>,
-    /// Words of objects that changed, until the Secrets among them are read again.
+    /// Words of objects that changed, until the Secrets and ConfigMaps among them are read again.
     pub(super) words: HashSet<String>,
     /// Whether the state file is behind.
     pub(super) dirty: bool,

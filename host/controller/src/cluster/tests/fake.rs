@@ -28,14 +28,45 @@ struct State {
     version: u64,
     /// By path.
     objects: BTreeMap<String, Value>,
-    watches: Vec<(Path, mpsc::UnboundedSender<Bytes>)>,
+    watches: Vec<(Path, Labels, mpsc::UnboundedSender<Bytes>)>,
     /// Answers that the next requests of a method and path prefix get instead.
     failures: Vec<(Method, String, Value)>,
+    /// Paths that are never answered.
+    stalled: Vec<String>,
     log: Vec<String>,
     /// Discovery: `(group, version, plural)`.
     served: Vec<(String, String, String)>,
     /// Fields of statuses that the schema does not know.
     pruned: Vec<String>,
+}
+
+/// Labels that a request asks for, all of them equalities.
+#[derive(Clone, Debug, Default)]
+struct Labels(Vec<(String, String)>);
+
+impl Labels {
+    fn parse(query: &str) -> Self {
+        let selector = query
+            .split('&')
+            .find_map(|part| part.strip_prefix("labelSelector="))
+            .unwrap_or_default()
+            .replace("%3D", "=")
+            .replace("%2F", "/")
+            .replace("%2C", ",");
+        let pairs = selector.split(',').filter_map(|pair| pair.split_once('='));
+        Self(
+            pairs
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )
+    }
+
+    fn hold(&self, object: &Value) -> bool {
+        let labels = &object["metadata"]["labels"];
+        self.0
+            .iter()
+            .all(|(name, value)| labels[name.as_str()] == value.as_str())
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -148,9 +179,14 @@ impl Fake {
             .push((method, prefix.to_owned(), status));
     }
 
+    /// Requests of that path get no answer.
+    pub(super) fn stall(&self, path: &str) {
+        self.lock().stalled.push(path.to_owned());
+    }
+
     /// Sends these bytes to the watches of a collection, and ends them.
     pub(super) fn end_watches(&self, plural: &str, bytes: &str) {
-        self.lock().watches.retain(|(path, sender)| {
+        self.lock().watches.retain(|(path, _, sender)| {
             if path.plural != plural {
                 return true;
             }
@@ -163,11 +199,11 @@ impl Fake {
     /// How many watches of a collection are open.
     pub(super) fn watching(&self, plural: &str) -> usize {
         let mut state = self.lock();
-        state.watches.retain(|(_, sender)| !sender.is_closed());
+        state.watches.retain(|(_, _, sender)| !sender.is_closed());
         state
             .watches
             .iter()
-            .filter(|(path, _)| path.plural == plural)
+            .filter(|(path, _, _)| path.plural == plural)
             .count()
     }
 
@@ -186,8 +222,15 @@ impl Fake {
         let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let path = parts.uri.path().to_owned();
         let query = parts.uri.query().unwrap_or_default().to_owned();
+        let stalled = {
+            let mut state = self.lock();
+            state.log.push(format!("{} {path}?{query}", parts.method));
+            state.stalled.contains(&path)
+        };
+        if stalled {
+            std::future::pending::<()>().await;
+        }
         let mut state = self.lock();
-        state.log.push(format!("{} {path}?{query}", parts.method));
         let failure = state.failures.iter().position(|(method, prefix, _)| {
             *method == parts.method && path.starts_with(prefix.as_str())
         });
@@ -198,7 +241,7 @@ impl Fake {
         if query.contains("watch=true") {
             return state.watch(&path, &query);
         }
-        respond(&state.handle(&parts.method, &path, &body))
+        respond(&state.handle(&parts.method, &path, &query, &body))
     }
 }
 
@@ -223,15 +266,17 @@ impl State {
 
     fn tell(&mut self, path: &str, what: &str, object: &Value) {
         let line = format!("{}\n", json!({"type": what, "object": object}));
-        let object = Path::parse(path);
-        self.watches.retain(|(watched, sender)| {
-            !watched.holds(&object) || sender.unbounded_send(Bytes::from(line.clone())).is_ok()
+        let at = Path::parse(path);
+        self.watches.retain(|(watched, labels, sender)| {
+            let told = watched.holds(&at) && labels.hold(object);
+            !told || sender.unbounded_send(Bytes::from(line.clone())).is_ok()
         });
     }
 
     fn watch(&mut self, path: &str, query: &str) -> Response<BoxBody<Bytes, Infallible>> {
         let (sender, receiver) = mpsc::unbounded();
         let watched = Path::parse(path);
+        let labels = Labels::parse(query);
         let since: u64 = query
             .split('&')
             .find_map(|part| part.strip_prefix("resourceVersion="))
@@ -244,17 +289,18 @@ impl State {
                 .unwrap()
                 .parse()
                 .unwrap();
-            if watched.holds(&Path::parse(path)) && version > since {
+            let told = watched.holds(&Path::parse(path)) && labels.hold(object);
+            if told && version > since {
                 let line = format!("{}\n", json!({"type": "MODIFIED", "object": object}));
                 sender.unbounded_send(Bytes::from(line)).unwrap();
             }
         }
-        self.watches.push((watched, sender));
+        self.watches.push((watched, labels, sender));
         let frames = receiver.map(|bytes| Ok::<_, Infallible>(http_body::Frame::data(bytes)));
         Response::new(BodyExt::boxed(StreamBody::new(frames)))
     }
 
-    fn handle(&mut self, method: &Method, path: &str, body: &Value) -> Value {
+    fn handle(&mut self, method: &Method, path: &str, query: &str, body: &Value) -> Value {
         if path == "/apis" {
             return self.groups();
         }
@@ -262,10 +308,10 @@ impl State {
         let object_path = path.strip_suffix("/status").unwrap_or(path).to_owned();
         match (method.as_str(), &parsed.name) {
             ("GET", None) => {
-                let items = self
-                    .objects
-                    .iter()
-                    .filter(|(path, _)| parsed.holds(&Path::parse(path)));
+                let labels = Labels::parse(query);
+                let items = self.objects.iter().filter(|(path, object)| {
+                    parsed.holds(&Path::parse(path)) && labels.hold(object)
+                });
                 let items: Vec<&Value> = items.map(|(_, object)| object).collect();
                 json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": self.version.to_string()}, "items": items})
             }
@@ -303,6 +349,17 @@ impl State {
                 }
                 self.put(&object_path, new);
                 self.objects[&object_path].clone()
+            }
+            ("DELETE", Some(_)) => {
+                let Some(known) = self.objects.get(path) else {
+                    return status(404);
+                };
+                let wanted = &body["preconditions"]["resourceVersion"];
+                if !wanted.is_null() && *wanted != known["metadata"]["resourceVersion"] {
+                    return json!({"kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "changed"});
+                }
+                self.delete(path);
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})
             }
             _ => status(405),
         }

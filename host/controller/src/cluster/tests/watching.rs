@@ -185,7 +185,7 @@ async fn secrets_are_read_by_name_and_only_where_they_are_named() {
     fake.put("/api/v1/namespaces/shop/secrets/other", secret("YQ=="));
     let mut cluster = synced(&fake).await;
     apply(&mut cluster);
-    assert!(cluster.knows_secrets() && cluster.resources().secrets.is_empty());
+    assert!(cluster.knows_wanted() && cluster.resources().secrets.is_empty());
     let listener = |name: &str| {
         json!([{"name": "https", "port": 443, "protocol": "HTTPS",
             "tls": {"certificateRefs": [{"group": "", "kind": "Secret", "name": name}]}}])
@@ -201,7 +201,7 @@ async fn secrets_are_read_by_name_and_only_where_they_are_named() {
     .await;
     apply(&mut cluster);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-    assert!(cluster.secrets_known(deadline).await);
+    assert!(cluster.wanted_known(deadline).await);
     let key = Key::new("shop", "cert");
     let bytes = |cluster: &Cluster| {
         cluster
@@ -262,6 +262,72 @@ async fn secrets_are_read_by_name_and_only_where_they_are_named() {
     until("forgotten", || cluster.resources().secrets.is_empty()).await;
     assert_eq!(fake.asked("secrets?"), 0, "Secrets are never listed");
     assert_eq!(fake.asked("secrets/other"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_config_map_is_read_by_name_and_whole_only_where_it_changed() {
+    let fake = shop();
+    fake.serve("tidegate.dev", "v1alpha1", "filters");
+    let path = "/api/v1/namespaces/shop/configmaps/rules";
+    let map = |value: &str| json!({"metadata": {"name": "rules", "namespace": "shop"}, "data": {"text": value}});
+    fake.put(path, map("a"));
+    fake.put(
+        "/apis/tidegate.dev/v1alpha1/namespaces/shop/filters/cors",
+        json!({"metadata": {"name": "cors", "namespace": "shop", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"module": {"builtin": "cors"}, "config": {}, "configFrom": [{"path": "/x", "configMapRef": {"name": "rules", "key": "text"}}]}}),
+    );
+    let mut cluster = synced(&fake).await;
+    apply(&mut cluster);
+    let text = |cluster: &Cluster| {
+        let resources = cluster.resources();
+        let map = resources.config_maps.get(&Key::new("shop", "rules"))?;
+        map.spec
+            .get("text")
+            .map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+    };
+    until("read", || text(&cluster).as_deref() == Some("a")).await;
+    let looked = "GET /api/v1/namespaces/shop/configmaps/rules?&resourceVersion=0";
+    let asked = "GET /api/v1/namespaces/shop/configmaps/rules";
+    pass(Duration::from_secs(300)).await;
+    let looks = fake.asked(looked);
+    assert!((9..=12).contains(&looks), "every 30 s: {looks}");
+    assert_eq!(fake.asked(asked) - looks, 1, "its content once");
+    fake.put(path, map("b"));
+    until("read anew", || text(&cluster).as_deref() == Some("b")).await;
+    assert_eq!(fake.asked("/configmaps?"), 0, "ConfigMaps are never listed");
+    fake.delete(path);
+    until("gone", || text(&cluster).is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_comes_holds_up_no_other_secret() {
+    let fake = shop();
+    let secret = |name: &str| json!({"metadata": {"name": name, "namespace": "shop"}, "data": {"tls.crt": "YQ=="}});
+    fake.put("/api/v1/namespaces/shop/secrets/cert", secret("cert"));
+    fake.stall("/api/v1/namespaces/shop/secrets/slow");
+    let references = json!([{"name": "slow"}, {"name": "cert"}]);
+    fake.put(
+        GATEWAY,
+        gateway(&json!([{"name": "https", "port": 443, "protocol": "HTTPS", "tls": {"certificateRefs": references}}])),
+    );
+    let mut cluster = synced(&fake).await;
+    apply(&mut cluster);
+    let key = Key::new("shop", "cert");
+    until("the other is read", || {
+        cluster.resources().secrets.contains_key(&key)
+    })
+    .await;
+    assert!(!cluster.knows_wanted() && !cluster.may_be_ready());
+    fake.put("/api/v1/namespaces/shop/secrets/cert", {
+        let mut changed = secret("cert");
+        changed["data"]["tls.crt"] = "Yg==".into();
+        changed
+    });
+    until("rotated meanwhile", || {
+        let resources = cluster.resources();
+        resources.secrets[&key].spec.get("tls.crt") == Some(b"b")
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -75,6 +75,16 @@ pub(super) fn spec() -> Schema {
                 .describe("Headers wait while the module reads the body (Envoy's allow_on_headers_stop_iteration)."),
         ),
         (
+            "compatibility",
+            object([(
+                "oldPropertyNames",
+                boolean().default(false).describe(
+                    "Properties have the bare names of Envoy before 1.24, too (cluster_name, route_name, listener_direction and so on).",
+                ),
+            )])
+            .describe("For modules that were written for an older host."),
+        ),
+        (
             "mode",
             one_of(["Enforce", "Shadow"])
                 .default("Enforce")
@@ -215,6 +225,12 @@ pub(super) fn limits() -> Schema {
         (
             "bufferedBody",
             size().describe("Body that may be held back. Default 1Mi."),
+        ),
+        (
+            "calls",
+            int32().range(1, 100_000).describe(
+                "HTTP and gRPC calls and gRPC streams that a VM may have under way. Default 1000.",
+            ),
         ),
     ])
 }

@@ -75,6 +75,14 @@ fn service(
     })
 }
 
+/// The origin of a URL as a backend, for filters that the translator puts in.
+///
+/// # Errors
+/// What is wrong with the URL, without it.
+pub(super) fn origin(text: &str, standalone: bool) -> Result<Backend, String> {
+    url(text, standalone, "", &mut Vec::new())
+}
+
 /// The origin of a URL as a backend: what is asked for there is the filter's business.
 fn url(
     text: &str,

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate_model::{
-    Capability, Config, FailureCause, FailurePolicies, FailurePolicy, FilterId, FilterLimits,
-    FilterMode, FilterSpec, Isolation, ModuleSource, VmSpec,
+    Capability, Compatibility, Config, FailureCause, FailurePolicies, FailurePolicy, FilterId,
+    FilterLimits, FilterMode, FilterSpec, ImageReference, Isolation, ModuleSource, PinnedImage,
+    VmSpec,
 };
 
 use crate::api::tidegate as api;
@@ -21,6 +22,7 @@ pub(super) fn read(object: &api::Filter) -> FilterSpec {
         },
         // Replaced by the caller.
         module: ModuleSource::Builtin(Arc::from("")),
+        pinned: pinned(written),
         sha256: written.sha256.as_deref().map(Into::into),
         config: Config::default(),
         root_id: written.root_id.as_str().into(),
@@ -45,11 +47,26 @@ pub(super) fn read(object: &api::Filter) -> FilterSpec {
                 .collect(),
         },
         headers_wait_for_body: written.headers_wait_for_body,
+        compatibility: Compatibility {
+            old_property_names: written.compatibility.old_property_names,
+        },
         mode: match written.mode {
             api::FilterMode::Enforce => FilterMode::Enforce,
             api::FilterMode::Shadow => FilterMode::Shadow,
         },
     }
+}
+
+/// What the status says of the image that the Filter names now. Of the name that it had before it says nothing.
+fn pinned(written: &api::FilterSpec) -> Option<PinnedImage> {
+    let (api::ModuleSource::Image(name), Some(known)) = (&written.module, &written.pinned) else {
+        return None;
+    };
+    let name: ImageReference = name.parse().ok()?;
+    Some(PinnedImage {
+        manifest: name.digest_in(&known.image)?,
+        module: known.digest.as_str().into(),
+    })
 }
 
 fn capability(written: api::Capability) -> Capability {
@@ -107,5 +124,8 @@ fn limits(written: &api::FilterSpec) -> FilterLimits {
             .unwrap_or(general.start_timeout),
         memory: size(written.limits.memory, general.memory),
         buffered_body: size(written.limits.buffered_body, general.buffered_body),
+        calls: written.limits.calls.map_or(general.calls, |calls| {
+            usize::try_from(calls).unwrap_or(usize::MAX)
+        }),
     }
 }

@@ -48,6 +48,12 @@ fn write(
         status.digest = Some(digest.to_string());
         status.abi = Some(abi.to_string());
         status.image = image.as_ref().map(ToString::to_string);
+    } else if let Some(known) = object.spec.pinned.as_ref().filter(|_| used)
+        && reading.spec.pinned.is_some()
+    {
+        // Until it is loaded again, and however often this process ends before.
+        status.digest = Some(known.digest.clone());
+        status.image = Some(known.image.clone());
     }
     for warning in &reading.warnings {
         status.warn(warning.clone());

@@ -2,6 +2,7 @@
 
 use tidegate_model::{Backend, BackendProtocol, BackendTarget, LoadBalancer, WeightedBackend};
 
+use super::annotations::Protocol;
 use crate::api::Kind;
 use crate::api::core::{IngressBackend, IngressServiceBackend};
 use crate::translate::backends::{PortName, Speaks, Wanted};
@@ -14,9 +15,10 @@ pub(super) fn resolve(
     context: &mut Context<'_>,
     namespace: &str,
     backend: &IngressBackend,
+    protocol: Protocol,
 ) -> (WeightedBackend, Result<(), Problem>) {
     let (target, outcome) = match (&backend.service, &backend.resource) {
-        (Some(written), None) => service(context, namespace, written),
+        (Some(written), None) => service(context, namespace, written, protocol),
         (_, Some(resource)) => unresolved(Problem::new(
             "InvalidKind",
             format!(
@@ -43,6 +45,7 @@ fn service(
     context: &mut Context<'_>,
     namespace: &str,
     written: &IngressServiceBackend,
+    protocol: Protocol,
 ) -> (BackendTarget, Result<(), Problem>) {
     let port = written.port.as_ref();
     let number = port
@@ -73,7 +76,12 @@ fn service(
         namespace,
         name: &written.name,
         port,
-        speaks: Speaks::Http,
+        speaks: match protocol {
+            Protocol::Http => Speaks::Http,
+            Protocol::Https => Speaks::HttpTls,
+            Protocol::Grpc => Speaks::Grpc,
+            Protocol::Grpcs => Speaks::GrpcTls,
+        },
         client_certificate: None,
     });
     match found {

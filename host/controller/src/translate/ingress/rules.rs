@@ -7,13 +7,14 @@ use tidegate_model::{
     Timeouts, WeightedBackend,
 };
 
+use super::annotations::{self, Protocol, Survey};
 use super::{Entry, backends, paths};
-use crate::api::core::{IngressBackend, IngressRule};
+use crate::api::core::{HTTPIngressPath, IngressBackend, IngressRule};
 use crate::translate::chains::Surroundings;
 use crate::translate::context::Context;
 
 /// A match of an Ingress with what it leads to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) host: HostPattern,
     pub(super) entry: RouteEntry,
@@ -21,6 +22,21 @@ pub(super) struct Plan {
     pub(super) place: String,
     /// How a default backend comes in; none for rules.
     pub(super) default: Option<DefaultFor>,
+    /// The path as it was written, of an Ingress that is read with annotations.
+    pub(super) written: Option<Written>,
+    /// Why every request is refused.
+    pub(super) closed: Option<String>,
+    /// What is done with requests in the clear, where that differs from those over TLS.
+    pub(super) clear: Option<Arc<Rule>>,
+    /// Whether another Ingress's backend stands beside its own.
+    pub(super) has_canary: bool,
+}
+
+/// A path as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) path: String,
+    pub(super) is_exact: bool,
 }
 
 /// Which requests a default backend takes. The order is that of precedence among default backends of one host.
@@ -34,12 +50,16 @@ pub(super) enum DefaultFor {
     OtherHosts,
 }
 
-/// Fills `entry.plans`.
+/// Places of an Ingress's paths are so far apart, so that what annotations put beside a path has places between.
+const STEP: usize = 16;
+
+/// Fills `entry.plans`. Where annotations are read, filters around the Ingress's own are put there later, with theirs.
 pub(super) fn plan(
     context: &mut Context<'_>,
     entry: &mut Entry<'_>,
     own: &[Filter],
     around: &Surroundings,
+    survey: &Survey,
 ) {
     let object = entry.object;
     let rules = object.spec.rules.as_deref().unwrap_or_default();
@@ -47,6 +67,7 @@ pub(super) fn plan(
         context,
         own,
         around,
+        survey,
     };
     for (index, rule) in rules.iter().enumerate() {
         maker.rule(entry, index, rule);
@@ -64,6 +85,7 @@ struct Maker<'m, 'a> {
     context: &'m mut Context<'a>,
     own: &'m [Filter],
     around: &'m Surroundings,
+    survey: &'m Survey,
 }
 
 impl Maker<'_, '_> {
@@ -77,27 +99,58 @@ impl Maker<'_, '_> {
         };
         for (at, path) in http.paths.iter().enumerate() {
             let place = format!("spec.rules[{index}].http.paths[{at}]");
-            let matches = match paths::read(path) {
-                Ok((matches, odd)) => {
-                    entry
-                        .warnings
-                        .extend(odd.map(|odd| format!("{place}: {odd}")));
-                    matches
-                }
-                Err(problem) => {
-                    entry.refused.push(problem.at(&place));
-                    continue;
-                }
+            let Some((matches, closed)) = self.matches(entry, &host, path, &place) else {
+                continue;
             };
             let backend = self.backend(entry, &path.backend, &format!("{place}.backend"));
             let rule = self.complete(entry, index, None, backend);
-            let age = self.context.age(&entry.object.meta, 1, (index, at));
+            let age = self.context.age(&entry.object.meta, 1, (index, at * STEP));
+            let written = entry.annotated.as_ref().map(|_| Written {
+                path: annotations::text(path).to_owned(),
+                is_exact: path.path_type == "Exact",
+            });
             entry.plans.push(Plan {
                 host: host.clone(),
                 entry: route(matches, age, rule),
                 place,
                 default: None,
+                written,
+                closed,
+                clear: None,
+                has_canary: false,
             });
+        }
+    }
+
+    /// What a path matches, and why all that is refused; nothing where it matches nothing.
+    fn matches(
+        &self,
+        entry: &mut Entry<'_>,
+        host: &HostPattern,
+        path: &HTTPIngressPath,
+        place: &str,
+    ) -> Option<(PathMatch, Option<String>)> {
+        if entry.annotated.is_some() && self.survey.has_expressions(host) {
+            return Some(match annotations::expression(path) {
+                Ok(matches) => (matches, None),
+                Err((problem, matches)) => {
+                    let reason = problem.message.clone();
+                    entry.closed.push(problem.at(place));
+                    (matches, Some(reason))
+                }
+            });
+        }
+        match paths::read(path) {
+            Ok((matches, odd)) => {
+                entry
+                    .warnings
+                    .extend(odd.map(|odd| format!("{place}: {odd}")));
+                Some((matches, None))
+            }
+            Err(problem) => {
+                entry.refused.push(problem.at(place));
+                None
+            }
         }
     }
 
@@ -131,6 +184,10 @@ impl Maker<'_, '_> {
                 entry: route(PathMatch::prefix("/"), age, rule.clone()),
                 place: place.to_owned(),
                 default: Some(default),
+                written: None,
+                closed: None,
+                clear: None,
+                has_canary: false,
             });
         }
     }
@@ -163,8 +220,12 @@ impl Maker<'_, '_> {
             "service"
         };
         let place = format!("{place}.{field}");
-        let (backend, outcome) =
-            backends::resolve(self.context, &entry.object.meta.namespace, backend);
+        let protocol = entry
+            .annotated
+            .as_ref()
+            .map_or(Protocol::Http, annotations::Annotated::protocol);
+        let namespace = &entry.object.meta.namespace;
+        let (backend, outcome) = backends::resolve(self.context, namespace, backend, protocol);
         entry
             .unresolved
             .extend(outcome.err().map(|problem| problem.at(&place)));
@@ -188,7 +249,24 @@ impl Maker<'_, '_> {
             session: None,
             access_log: true,
         });
+        if entry.annotated.is_some() {
+            return rule;
+        }
         self.around.put_around(&rule)
+    }
+}
+
+impl Plan {
+    /// The route on a listener that speaks this.
+    pub(super) fn entry_for(&self, spoken: tidegate_model::Protocol) -> RouteEntry {
+        let clear = self
+            .clear
+            .as_ref()
+            .filter(|_| spoken == tidegate_model::Protocol::Http);
+        RouteEntry {
+            rule: clear.unwrap_or(&self.entry.rule).clone(),
+            ..self.entry.clone()
+        }
     }
 }
 

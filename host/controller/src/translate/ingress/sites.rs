@@ -7,10 +7,9 @@ use tidegate_model::{HostPattern, Protocol};
 use super::Entry;
 use super::tls::HostCertificates;
 use crate::translate::context::Context;
-use crate::translate::options::Options;
 use crate::translate::routes::Placed;
 use crate::translate::sites::Ports;
-use crate::translate::tables::Site;
+use crate::translate::tables::{Site, Terms};
 
 /// The listeners, at every address that listeners bind by default.
 pub(super) fn all(
@@ -50,6 +49,19 @@ pub(super) fn all(
                 );
                 continue;
             }
+            let terms = Terms {
+                streams: None,
+                client_validation: None,
+            };
+            if protocol == Protocol::Https && !ports.take_name(bind, &HostPattern::Any, &terms) {
+                warn_all(
+                    entries,
+                    &format!(
+                        "nothing is served over HTTPS on {bind}, where a Gateway passes every connection on or asks clients for certificates; give the Gateway's listener a hostname or another port, or Ingresses another one with --https-port"
+                    ),
+                );
+                continue;
+            }
             if let Some(why) = context.options.bind_errors.get(&bind) {
                 warn_all(
                     entries,
@@ -58,20 +70,22 @@ pub(super) fn all(
                     ),
                 );
             }
-            let routes = placed(entries, |host| {
+            let routes = placed(entries, protocol, |host| {
                 protocol == Protocol::Http || certificates.serve(host)
             });
             sites.push(Site {
                 owner: "Ingress".into(),
                 name: "Ingress".into(),
                 bind,
-                port: seen_port(context.options, bind.port()),
+                port: context.options.seen_port(bind.port()),
                 protocol,
                 hostname: HostPattern::Any,
                 filters: Vec::new(),
                 tls: tls.clone(),
                 asked: asked.clone(),
                 routes,
+                streams: None,
+                passed_on: Vec::new(),
             });
         }
     }
@@ -79,21 +93,19 @@ pub(super) fn all(
 }
 
 /// What stands under the hosts that are `wanted`.
-fn placed(entries: &[Entry<'_>], wanted: impl Fn(&HostPattern) -> bool) -> Vec<Placed> {
+fn placed(
+    entries: &[Entry<'_>],
+    protocol: Protocol,
+    wanted: impl Fn(&HostPattern) -> bool,
+) -> Vec<Placed> {
     let plans = entries.iter().flat_map(|entry| &entry.plans);
     plans
         .filter(|plan| wanted(&plan.host))
         .map(|plan| Placed {
             hostnames: vec![plan.host.clone()],
-            entries: vec![plan.entry.clone()],
+            entries: vec![plan.entry_for(protocol)],
         })
         .collect()
-}
-
-/// The port that clients see where this one is bound.
-fn seen_port(options: &Options, bound: u16) -> u16 {
-    let mapped = options.port_map.iter().find(|(_, to)| **to == bound);
-    mapped.map_or(bound, |(from, _)| *from)
 }
 
 fn warn_all(entries: &mut [Entry<'_>], message: &str) {

@@ -26,7 +26,8 @@ pub(super) fn write(
 ) {
     let generation = entry.object.meta.generation;
     let refused = Problem::joined(&entry.refused);
-    let accepted = match (&entry.unusable, &refused) {
+    let closed = Problem::joined(&entry.closed);
+    let accepted = match (entry.unusable.as_ref().or(closed.as_ref()), &refused) {
         (Some(problem), _) => problem.condition("Accepted", generation),
         (None, Some(problem)) if entry.plans.is_empty() => {
             problem.condition("Accepted", generation)
@@ -87,6 +88,10 @@ fn served(
         (false, false) => Ok(format!(
             "served for host {clear} over HTTP, {secure} over HTTPS"
         )),
+        (true, true) if !entry.canary_of.is_empty() => {
+            let main: Vec<&str> = entry.canary_of.iter().map(String::as_str).collect();
+            Ok(format!("canary beside {}", main.join(", ")))
+        }
         (true, true) if entry.plans.is_empty() => Ok("nothing to serve".to_owned()),
         (true, true) => Err(Problem::new(
             "PortUnavailable",

@@ -27,23 +27,13 @@ pub(super) struct HostCertificates {
 impl HostCertificates {
     /// Whether some request for this host of a rule can come over TLS.
     pub(super) fn serve(&self, host: &HostPattern) -> bool {
-        let HostPattern::Exact(name) = host else {
+        if !matches!(host, HostPattern::Exact(_)) {
             return self
                 .hosts
                 .iter()
                 .any(|(claimed, _, _)| claimed.intersects(host));
-        };
-        let wildcard = name
-            .split_once('.')
-            .map(|(_, parent)| HostPattern::Wildcard {
-                suffix: parent.into(),
-                labels: Labels::One,
-            });
-        let covering = [Some(host.clone()), wildcard, Some(HostPattern::Any)];
-        covering
-            .iter()
-            .flatten()
-            .any(|pattern| self.by_host.contains_key(pattern))
+        }
+        self.covering(host).is_some()
     }
 
     /// The certificates as the listener takes them: each names the hosts it is meant for, exact ones before wildcards,
@@ -75,7 +65,43 @@ impl HostCertificates {
             }
         }
         let certificates: Vec<_> = certificates.into_iter().map(Arc::new).collect();
-        (!certificates.is_empty()).then(|| Arc::new(ListenerTls { certificates }))
+        (!certificates.is_empty()).then(|| {
+            Arc::new(ListenerTls {
+                certificates,
+                client_validation: None,
+            })
+        })
+    }
+
+    /// Gives a host the certificate that another one has, unless it has one; only if the certificate names it, where that is asked.
+    pub(super) fn extend(&mut self, from: &HostPattern, to: &HostPattern, if_named: bool) {
+        let Some(at) = self.covering(from) else {
+            return;
+        };
+        let (_, certificate, index) = &self.hosts[at];
+        let (certificate, index) = (certificate.clone(), *index);
+        if if_named && !covers(&certificate.names, &to.to_string()) {
+            return;
+        }
+        // Where the host has another one already, that stays.
+        let _ = self.claim(to.clone(), &certificate, index);
+    }
+
+    /// The certificate that an exact host gets: its own, its wildcard's, or that for any.
+    fn covering(&self, host: &HostPattern) -> Option<usize> {
+        let wildcard = match host {
+            HostPattern::Exact(name) => {
+                name.split_once('.')
+                    .map(|(_, parent)| HostPattern::Wildcard {
+                        suffix: parent.into(),
+                        labels: Labels::One,
+                    })
+            }
+            _ => None,
+        };
+        let covering = [Some(host.clone()), wildcard, Some(HostPattern::Any)];
+        let mut covering = covering.iter().flatten();
+        covering.find_map(|pattern| self.by_host.get(pattern).copied())
     }
 
     fn claim(

@@ -1,0 +1,243 @@
+//! `canary` and `canary-*`: an Ingress whose backends stand beside those of another one with the same host and path.
+//!
+//! A header decides before a cookie, and that before weights. What decides becomes further matches of the main Ingress's paths;
+//! its other annotations hold for both, those of the canary for nothing.
+
+use std::sync::Arc;
+
+use http::{HeaderName, header};
+use tidegate_model::{BackendTarget, HostPattern, Pattern, Rule, ValueMatch, WeightedBackend};
+
+use super::reader::Reader;
+use crate::translate::ingress::Entry;
+use crate::translate::ingress::rules::{Plan, Written};
+
+/// What sends requests to a canary.
+#[derive(Debug)]
+pub(super) struct Canary {
+    header: Option<(HeaderName, HeaderRule)>,
+    cookie: Option<String>,
+    weight: u32,
+    total: u32,
+}
+
+#[derive(Debug)]
+enum HeaderRule {
+    /// `always` and `never`.
+    Words,
+    Value(Arc<str>),
+    Pattern(Pattern),
+    /// An expression that cannot be read: whoever has the header stays.
+    Broken,
+}
+
+/// Where requests under a condition go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Share {
+    Canary,
+    Main,
+    ByWeight,
+}
+
+/// The paths of canaries.
+#[derive(Debug, Default)]
+pub(in crate::translate::ingress) struct Canaries(Vec<Beside>);
+
+#[derive(Debug)]
+struct Beside {
+    entry: usize,
+    host: HostPattern,
+    written: Written,
+    place: String,
+    backend: WeightedBackend,
+}
+
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<Canary> {
+    let is_canary = reader.flag("canary") == Some(true);
+    let header = reader
+        .text("canary-by-header")
+        .and_then(|name| name.parse().ok());
+    let value = reader.text("canary-by-header-value").map(Arc::from);
+    let pattern = reader.raw("canary-by-header-pattern");
+    let rule = match (value, pattern) {
+        (Some(value), _) => HeaderRule::Value(value),
+        (None, None) => HeaderRule::Words,
+        (None, Some(pattern)) => match Pattern::anywhere(pattern) {
+            Ok(pattern) => HeaderRule::Pattern(pattern),
+            Err(_) => {
+                reader.warn("canary-by-header-pattern", &format!("{pattern:?} is no regular expression without look-around and back references, so requests with the header stay with the main Ingress; write one"));
+                HeaderRule::Broken
+            }
+        },
+    };
+    let cookie = reader.text("canary-by-cookie").map(str::to_owned);
+    let weight = reader.number("canary-weight").unwrap_or(0);
+    let total = reader.number("canary-weight-total").unwrap_or(100);
+    is_canary.then(|| Canary {
+        header: header.map(|name| (name, rule)),
+        cookie,
+        weight,
+        // As ingress-nginx: totals under 100 are 100.
+        total: total.max(100),
+    })
+}
+
+/// Takes the paths of canaries out of what is served.
+pub(in crate::translate::ingress) fn take(entries: &mut [Entry<'_>]) -> Canaries {
+    let mut canaries = Vec::new();
+    for (index, entry) in entries.iter_mut().enumerate() {
+        if entry
+            .annotated
+            .as_ref()
+            .is_none_or(|annotated| annotated.canary.is_none())
+        {
+            continue;
+        }
+        for plan in std::mem::take(&mut entry.plans) {
+            let (Some(written), [backend]) = (plan.written, plan.entry.rule.backends.as_slice())
+            else {
+                entry.warnings.push(format!("{}: a canary stands beside the paths of another Ingress, so its default backend gets nothing; remove it", plan.place));
+                continue;
+            };
+            canaries.push(Beside {
+                entry: index,
+                host: plan.host,
+                written,
+                place: plan.place,
+                backend: backend.clone(),
+            });
+        }
+    }
+    Canaries(canaries)
+}
+
+impl Canaries {
+    /// Puts the canaries beside the paths that they name.
+    pub(super) fn join(self, entries: &mut [Entry<'_>]) {
+        for beside in self.0 {
+            let place = entries.iter().enumerate().find_map(|(at, entry)| {
+                entry.annotated.as_ref()?;
+                let same = |plan: &Plan| {
+                    plan.written.as_ref() == Some(&beside.written) && plan.host == beside.host
+                };
+                Some((at, entry.plans.iter().position(same)?))
+            });
+            let Some((main, plan)) = place else {
+                entries[beside.entry].warnings.push(format!(
+                    "{}: no Ingress that is no canary has this path for host {}, so this one gets no requests; give both the same host, path and pathType",
+                    beside.place, beside.host
+                ));
+                continue;
+            };
+            if entries[main].plans[plan].has_canary {
+                entries[beside.entry].warnings.push(format!(
+                    "{}: {} has another canary at this path already, and one is the most; remove one of the two",
+                    beside.place, entries[main].object
+                ));
+                continue;
+            }
+            let main_name = entries[main].object.to_string();
+            let canary = entries[beside.entry]
+                .annotated
+                .as_ref()
+                .and_then(|annotated| annotated.canary.as_ref());
+            let variants =
+                canary.map(|canary| canary.variants(&entries[main].plans[plan], &beside.backend));
+            let plans = &mut entries[main].plans;
+            plans[plan].has_canary = true;
+            if let Some(variants) = variants {
+                plans.splice(plan..=plan, variants);
+            }
+            entries[beside.entry].canary_of.insert(main_name);
+        }
+    }
+}
+
+impl Canary {
+    /// The main Ingress's path with what else can match there, in order.
+    fn variants(&self, main: &Plan, canary: &WeightedBackend) -> Vec<Plan> {
+        // Without endpoints of its own the main Ingress answers 503, whatever the header says.
+        let is_up = main
+            .entry
+            .rule
+            .backends
+            .iter()
+            .any(|weighted| match &weighted.target {
+                BackendTarget::Backend(backend) => !backend.endpoints.is_empty(),
+                BackendTarget::Unresolved { .. } => false,
+            });
+        let mut conditions = if is_up { self.conditions() } else { Vec::new() };
+        conditions.push((None, if is_up { Share::ByWeight } else { Share::Main }));
+        let variant =
+            |(at, (condition, share)): (usize, (Option<(HeaderName, ValueMatch)>, Share))| {
+                let mut plan = Plan {
+                    has_canary: true,
+                    ..main.clone()
+                };
+                plan.entry.matches.headers.extend(condition);
+                // Places of a rule's paths are 16 apart.
+                plan.entry.age.place.1 += at;
+                plan.entry.rule = self.shared(&main.entry.rule, canary, share);
+                plan.clear = main
+                    .clear
+                    .as_ref()
+                    .map(|rule| self.shared(rule, canary, share));
+                plan
+            };
+        conditions.into_iter().enumerate().map(variant).collect()
+    }
+
+    fn conditions(&self) -> Vec<(Option<(HeaderName, ValueMatch)>, Share)> {
+        let mut conditions = Vec::new();
+        let words = [("always", Share::Canary), ("never", Share::Main)];
+        if let Some((name, rule)) = &self.header {
+            let mut put = |value, share| conditions.push((Some((name.clone(), value)), share));
+            match rule {
+                HeaderRule::Words => {
+                    for (word, share) in words {
+                        put(ValueMatch::Exact(word.into()), share);
+                    }
+                }
+                HeaderRule::Value(value) => put(ValueMatch::Exact(value.clone()), Share::Canary),
+                HeaderRule::Pattern(pattern) => {
+                    put(ValueMatch::Regex(pattern.clone()), Share::Canary)
+                }
+                HeaderRule::Broken => {
+                    if let Ok(anything) = Pattern::anywhere("") {
+                        put(ValueMatch::Regex(anything), Share::Main);
+                    }
+                }
+            }
+        }
+        if let Some(cookie) = &self.cookie {
+            for (word, share) in words {
+                let expression = format!("(?:^|;) *{}={word} *(?:;|$)", regex::escape(cookie));
+                if let Ok(pattern) = Pattern::anywhere(&expression) {
+                    conditions.push((Some((header::COOKIE, ValueMatch::Regex(pattern))), share));
+                }
+            }
+        }
+        conditions
+    }
+
+    fn shared(&self, rule: &Arc<Rule>, canary: &WeightedBackend, share: Share) -> Arc<Rule> {
+        let weight = match share {
+            Share::Main => 0,
+            Share::Canary => self.total,
+            Share::ByWeight => self.weight.min(self.total),
+        };
+        if weight == 0 {
+            return rule.clone();
+        }
+        let mut rule = Rule::clone(rule);
+        for backend in &mut rule.backends {
+            backend.weight = self.total - weight;
+        }
+        rule.backends.retain(|backend| backend.weight > 0);
+        rule.backends.push(WeightedBackend {
+            weight,
+            ..canary.clone()
+        });
+        Arc::new(rule)
+    }
+}

@@ -1,0 +1,372 @@
+//! This host: the data plane in this process, as `tidegate serve` puts it together, with a Gateway, a route and a Filter for each run.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use rustls::pki_types::CertificateDer;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tidegate_controller::translate::Options;
+use tidegate_filter_cases::Request;
+use tidegate_loopback::Port;
+use tidegate_modules::{Loader, Settings};
+use tidegate_proxy::{Peers, Proxy, ProxyConfig};
+use tidegate_wasm::{MetricValue, Shared};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+
+use super::client::{self, SERVER_NAME, Target};
+use super::exchange::{Outcome, Stage, missing_logs, play};
+use super::guests::Guests;
+use super::plan::{Plan, Run};
+use super::subject::Subject;
+use super::world::World;
+use crate::control::Control;
+use crate::source::{Origin, Source};
+
+/// Runs whose filters are there at the same time: each takes a few sockets.
+const AT_ONCE: usize = 40;
+/// How long loading the filters of so many runs may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The Filter of a run, in the run's namespace.
+const FILTER: &str = "filter";
+
+/// The data plane and its control loop.
+pub(crate) struct Here {
+    control: Control,
+    loader: Arc<Loader>,
+    peers: Peers,
+    folder: TempDir,
+    certificate: Certificate,
+    /// Runs so far: each has a namespace of its own.
+    runs: usize,
+}
+
+/// What TLS listeners show, and who trusts it.
+struct Certificate {
+    chain: String,
+    key: String,
+    tls: TlsConnector,
+}
+
+/// The place of one run.
+struct Place {
+    namespace: String,
+    http: Port,
+    https: Option<Port>,
+    world: World,
+}
+
+/// The same while the run is played.
+struct Playing {
+    namespace: String,
+    http: SocketAddr,
+    https: Option<SocketAddr>,
+    tls: TlsConnector,
+    peers: Peers,
+    shared: Arc<Shared>,
+    clock: Option<Duration>,
+}
+
+impl Here {
+    /// Starts it with nothing to serve.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("no folder for the manifests")?;
+        let peers = Peers::some();
+        let config = ProxyConfig {
+            peers: peers.clone(),
+            ..ProxyConfig::default()
+        };
+        let proxy = Arc::new(Proxy::start(config, None)?);
+        let loader = Loader::with(Shared::new(), &Settings::default());
+        let options = Options {
+            bind: vec![Ipv4Addr::LOCALHOST.into()],
+            ..Options::default()
+        };
+        let origin = Origin::Files(vec![folder.path().to_owned()]);
+        let source = Source::open(origin, &options).await?;
+        Ok(Self {
+            control: Control::new(source, options, proxy, loader.clone()),
+            loader,
+            peers,
+            folder,
+            certificate: Certificate::new()?,
+            runs: 0,
+        })
+    }
+
+    /// Runs everything of a plan that can be run here.
+    pub(crate) async fn run(&mut self, plan: &Plan) -> anyhow::Result<Vec<Outcome>> {
+        let (clocked, free): (Vec<Run<'_>>, Vec<Run<'_>>) = plan
+            .here()
+            .into_iter()
+            .partition(|run| run.case.needs_clock());
+        let mut outcomes = Vec::new();
+        for runs in free.chunks(AT_ONCE) {
+            outcomes.extend(self.batch(&plan.subject, runs).await?);
+        }
+        // There is one clock for all filters.
+        for run in &clocked {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+            let clock = run.case.clock.map_or(now, Duration::from_secs);
+            self.loader.shared().rule_clock(Some(clock));
+            outcomes.extend(self.batch(&plan.subject, std::slice::from_ref(run)).await?);
+            self.loader.shared().rule_clock(None);
+        }
+        outcomes.sort_by_key(|outcome| outcome.case_at);
+        Ok(outcomes)
+    }
+
+    async fn batch(&mut self, subject: &Subject, runs: &[Run<'_>]) -> anyhow::Result<Vec<Outcome>> {
+        let mut places = Vec::new();
+        let mut objects = Vec::new();
+        for run in runs {
+            self.runs += 1;
+            let place = Place {
+                namespace: format!("case-{}", self.runs),
+                http: Port::reserve(),
+                https: run.is_https().then(Port::reserve),
+                world: World::start(run).await?,
+            };
+            place.describe(subject, run, &self.certificate, &mut objects);
+            places.push(place);
+        }
+        self.serve(&objects).await?;
+        let status = self.control.view().status();
+        let mut playing = JoinSet::new();
+        let mut outcomes = Vec::new();
+        for (at, (run, place)) in runs.iter().zip(places).enumerate() {
+            if let Some(found) = verdict(run, &place.namespace, &status) {
+                outcomes.push((at, Outcome::new(run, found)));
+                continue;
+            }
+            let mut stage = self.playing(run, &place);
+            // A task outlives what it is told to borrow, so it gets a case of its own.
+            let case = run.case.clone();
+            let (case_at, cut) = (run.case_at, run.cut);
+            playing.spawn(async move {
+                let run = Run {
+                    case_at,
+                    case: &case,
+                    cut,
+                    clusters: BTreeMap::new(),
+                };
+                let outcome = play(&run, &mut stage, &place.world, &BTreeMap::new()).await;
+                (at, outcome)
+            });
+        }
+        while let Some(played) = playing.join_next().await {
+            outcomes.push(played?);
+        }
+        outcomes.sort_by_key(|(at, _)| *at);
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+    }
+
+    fn playing(&self, run: &Run<'_>, place: &Place) -> Playing {
+        Playing {
+            namespace: place.namespace.clone(),
+            http: place.http.address(),
+            https: place.https.as_ref().map(Port::address),
+            tls: self.certificate.tls.clone(),
+            peers: self.peers.clone(),
+            shared: self.loader.shared().clone(),
+            clock: run.case.needs_clock().then(|| {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+                run.case
+                    .clock
+                    .map_or_else(|| now.unwrap_or_default(), Duration::from_secs)
+            }),
+        }
+    }
+
+    /// Serves these objects, and waits until every filter has its verdict.
+    async fn serve(&mut self, objects: &[Value]) -> anyhow::Result<()> {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        let path = self.folder.path().join("cases.json");
+        std::fs::write(path, serde_json::to_vec(&list)?)?;
+        let mut verdicts = self.loader.changes();
+        let view = self.control.view();
+        let served = async {
+            loop {
+                self.control.reload();
+                self.control.apply().await;
+                if self.control.has_bind_errors() {
+                    bail!("a listener's port was taken in the meantime; try again");
+                }
+                if view.unready().is_none() {
+                    // Once more: the last verdict may have come after the statuses were written.
+                    self.control.apply().await;
+                    return Ok(());
+                }
+                verdicts.changed().await?;
+            }
+        };
+        tokio::time::timeout(PATIENCE, served)
+            .await
+            .with_context(|| {
+                format!("the filters of the cases are not loaded after {PATIENCE:?}")
+            })?
+    }
+}
+
+impl Certificate {
+    fn new() -> anyhow::Result<Self> {
+        let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()])?;
+        let der: CertificateDer<'static> = made.cert.der().clone();
+        Ok(Self {
+            chain: made.cert.pem(),
+            key: made.signing_key.serialize_pem(),
+            tls: client::connector(der)?,
+        })
+    }
+}
+
+/// What came of a run whose configuration was to be refused, or was refused; nothing where it is to be played.
+fn verdict(run: &Run<'_>, namespace: &str, status: &Value) -> Option<Vec<String>> {
+    let refusals = refusals(namespace, status);
+    match &run.case.refused {
+        None if refusals.is_empty() => None,
+        None => Some(vec![format!(
+            "the filter cannot run: {}",
+            refusals.join("; ")
+        )]),
+        Some(part) if refusals.is_empty() => Some(vec![format!(
+            "the configuration is taken, expected a refusal with {part:?}"
+        )]),
+        // The schema of a bundled filter has been quicker, in words of its own.
+        Some(_) if refusals.iter().any(|line| line.starts_with("spec.config")) => Some(Vec::new()),
+        Some(part) => {
+            let mut said = Guests::of_process().of(&format!("{namespace}/{FILTER}"));
+            said.extend(refusals);
+            Some(missing_logs(std::slice::from_ref(part), &said))
+        }
+    }
+}
+
+/// What is wrong with the Filter of a run, or with anything around it.
+fn refusals(namespace: &str, status: &Value) -> Vec<String> {
+    let objects = status["objects"].as_array().into_iter().flatten();
+    let own =
+        objects.filter(|object| object["namespace"] == namespace && object["kind"] == "Filter");
+    let conditions = own.flat_map(|object| object["conditions"].as_array().into_iter().flatten());
+    conditions
+        .filter(|condition| condition["status"] == "False")
+        .map(|condition| condition["message"].as_str().unwrap_or_default().to_owned())
+        .collect()
+}
+
+// === impl Place ===
+
+impl Place {
+    /// The objects of the run.
+    fn describe(
+        &self,
+        subject: &Subject,
+        run: &Run<'_>,
+        certificate: &Certificate,
+        objects: &mut Vec<Value>,
+    ) {
+        let namespace = &self.namespace;
+        let meta = |name: &str| json!({"name": name, "namespace": namespace});
+        let mut listeners =
+            vec![json!({"name": "http", "port": self.http.number(), "protocol": "HTTP"})];
+        if let Some(port) = &self.https {
+            listeners.push(
+                json!({"name": "https", "port": port.number(), "protocol": "HTTPS",
+                "tls": {"certificateRefs": [{"name": "tls"}]}}),
+            );
+            objects.push(json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": meta("tls"),
+                "stringData": {"tls.crt": certificate.chain, "tls.key": certificate.key}}));
+        }
+        let class = if run.is_trusted() {
+            let class = format!("trusting-{namespace}");
+            objects.push(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": class},
+                "spec": {"controllerName": "tidegate.dev/controller",
+                    "parametersRef": {"group": "tidegate.dev", "kind": "GatewayConfig", "name": "trusting", "namespace": namespace}}}));
+            objects.push(
+                json!({"apiVersion": "tidegate.dev/v1alpha1", "kind": "GatewayConfig", "metadata": meta("trusting"),
+                "spec": {"trustedHops": 1}}),
+            );
+            class
+        } else {
+            "tidegate".to_owned()
+        };
+        objects.push(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": meta("gateway"),
+            "spec": {"gatewayClassName": class, "listeners": listeners}}));
+        objects.push(json!({"apiVersion": "v1", "kind": "Service", "metadata": meta("upstream"), "spec": {"ports": [{"port": 80}]}}));
+        objects.push(json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": "upstream", "namespace": namespace, "labels": {"kubernetes.io/service-name": "upstream"}},
+            "addressType": "IPv4", "ports": [{"port": self.world.upstream.port()}],
+            "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": true}}]}));
+        objects.push(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": meta("route"),
+            "spec": {"parentRefs": [{"name": "gateway"}], "rules": [{
+                "filters": [{"type": "ExtensionRef", "extensionRef": {"group": "tidegate.dev", "kind": "Filter", "name": FILTER}}],
+                "backendRefs": [{"name": "upstream", "port": 80}]}]}}));
+        let cluster = |(name, address, _): &(String, SocketAddr, bool)| json!({"name": name, "url": format!("http://{address}/")});
+        let mut spec = json!({
+            "module": subject.module.source(),
+            "clusters": self.world.clusters.iter().map(cluster).collect::<Vec<_>>(),
+            "headersWaitForBody": run.case.headers_wait_for_body,
+        });
+        if let Some(config) = &run.case.config {
+            spec["config"] = config.clone();
+        }
+        objects.push(json!({"apiVersion": "tidegate.dev/v1alpha1", "kind": "Filter", "metadata": meta(FILTER), "spec": spec}));
+    }
+}
+
+// === impl Playing ===
+
+impl Target for Playing {
+    fn address(&self, request: &Request) -> SocketAddr {
+        match self.https {
+            Some(https) if request.scheme == "https" => https,
+            _ => self.http,
+        }
+    }
+
+    fn introduce(&self, client: SocketAddr, peer: SocketAddr) -> Vec<u8> {
+        self.peers.count_as(client, peer);
+        Vec::new()
+    }
+
+    fn tls(&self) -> Option<&TlsConnector> {
+        Some(&self.tls)
+    }
+
+    fn headers(&self, _: &Request) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
+
+impl Stage for Playing {
+    fn advance(&mut self, time: Duration) {
+        if let Some(clock) = &mut self.clock {
+            *clock += time;
+            self.shared.rule_clock(Some(*clock));
+        }
+    }
+
+    fn logs(&self) -> Vec<String> {
+        Guests::of_process().of(&format!("{}/{FILTER}", self.namespace))
+    }
+
+    async fn metrics(&self, names: &[&str]) -> BTreeMap<String, i64> {
+        let samples = self.shared.metrics();
+        let own = samples.iter().filter(|sample| {
+            *sample.namespace == *self.namespace && names.contains(&&*sample.name)
+        });
+        own.filter_map(|sample| {
+            let value = match sample.value {
+                MetricValue::Counter(value) => i64::try_from(value).unwrap_or(i64::MAX),
+                MetricValue::Gauge(value) => value,
+                MetricValue::Histogram(_) => return None,
+            };
+            Some((sample.name.clone(), value))
+        })
+        .collect()
+    }
+}
