@@ -31,16 +31,7 @@ const FAILS: &str = r#"
       (call $fail (i32.const 0) @"x-trap-log"))"#;
 
 fn manifest(upstream: SocketAddr, spec: &str) -> String {
-    let (filter, rule) = (
-        manifests::filter("f", "f.wasm", spec),
-        manifests::rule(&manifests::filters(&["f"])),
-    );
-    let service = manifests::service("up", &[upstream]);
-    format!(
-        "{}{service}{filter}{}",
-        manifests::GATEWAY,
-        manifests::route("all", &[], &rule)
-    )
+    manifests::past(upstream, &["f"], spec)
 }
 
 async fn upstream() -> Upstream {
@@ -318,6 +309,46 @@ async fn a_trap_costs_the_streams_of_its_vm_and_no_others() {
     let answer = gateway.get("other.test", "/").await;
     assert_eq!((answer.text(), answer.header("x-filtered")), ("other", "1"));
     assert_eq!(gateway.filter("g").collateral.load(Ordering::Relaxed), 0);
+    eventually!(gateway.contexts("f") == 0, "no context is left");
+}
+
+/// The same under a policy that lets requests pass: what the filter has done to them stays, and it does no more.
+#[tokio::test]
+async fn collateral_follows_the_failure_policy() {
+    let listener = tidegate_testing::Listener::bind().await;
+    let gateway = Gateway::past(listener.address(), FAILS, ", failurePolicy: Open").await;
+    let mut waiting = gateway.connect().await;
+    waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut upstream = listener.accept().await;
+    assert_eq!(upstream.head().await.field("x-filtered"), "1");
+    let mut trapped = gateway.connect().await;
+    trapped.send(ask("/", "X-Trap-Request: 1\r\n")).await;
+    let mut unfiltered = listener.accept().await;
+    assert!(!unfiltered.head().await.has("x-filtered"));
+    for (client, wire) in [
+        (&mut waiting, &mut upstream),
+        (&mut trapped, &mut unfiltered),
+    ] {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup")
+            .await;
+        let answer = client.answer().await;
+        assert_eq!(
+            (
+                answer.status.as_u16(),
+                answer.text(),
+                answer.header("x-filtered")
+            ),
+            (200, "up", "")
+        );
+    }
+    let stats = gateway.filter("f");
+    assert_eq!(
+        (
+            stats.traps.load(Ordering::Relaxed),
+            stats.collateral.load(Ordering::Relaxed)
+        ),
+        (1, 1)
+    );
     eventually!(gateway.contexts("f") == 0, "no context is left");
 }
 

@@ -1,29 +1,7 @@
 //! Bodies past filters: held back, changed, bounded, or passed on as they come.
 
 use http::Method;
-use tidegate_testing::{Client, Gateway, Listener, Reply, Upstream, eventually, guest, manifests};
-
-/// Everything to `up`, past filters whose modules are `<name>.wasm`; `spec` is more of their spec.
-fn through(upstream: std::net::SocketAddr, names: &[&str], spec: &str) -> String {
-    let filters: String = names
-        .iter()
-        .map(|name| manifests::filter(name, &format!("{name}.wasm"), spec))
-        .collect();
-    let rule = manifests::rule(&manifests::filters(names));
-    let service = manifests::service("up", &[upstream]);
-    format!(
-        "{}{service}{filters}{}",
-        manifests::GATEWAY,
-        manifests::route("all", &[], &rule)
-    )
-}
-
-async fn one(upstream: std::net::SocketAddr, wat: &str, spec: &str) -> Gateway {
-    Gateway::builder()
-        .file("f.wasm", guest(wat))
-        .start(&through(upstream, &["f"], spec))
-        .await
-}
+use tidegate_testing::{Client, Gateway, Listener, Reply, Upstream, eventually};
 
 /// Holds the request back to its end, and replaces it.
 const WHOLE_REQUEST: &str = r#"
@@ -37,7 +15,7 @@ const WHOLE_REQUEST: &str = r#"
 #[tokio::test]
 async fn a_request_body_is_held_back_and_changed() {
     let upstream = Upstream::start(|seen| Reply::text(seen.body.clone())).await;
-    let gateway = one(upstream.address(), WHOLE_REQUEST, "").await;
+    let gateway = Gateway::past(upstream.address(), WHOLE_REQUEST, "").await;
     let mut wire = gateway.connect().await;
     for request in [
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde",
@@ -60,7 +38,7 @@ async fn a_request_body_is_held_back_and_changed() {
 #[tokio::test]
 async fn a_body_beyond_what_a_filter_may_hold_back_is_413() {
     let upstream = Upstream::named("up").await;
-    let gateway = one(
+    let gateway = Gateway::past(
         upstream.address(),
         WHOLE_REQUEST,
         ", limits: {bufferedBody: 1Ki}",
@@ -93,7 +71,7 @@ async fn a_response_body_is_held_back_and_changed_and_bounded() {
             .piece("x".repeat(seen.target().len()))
     })
     .await;
-    let gateway = one(
+    let gateway = Gateway::past(
         upstream.address(),
         r#"(func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
              (drop (call $remove (i32.const 2) @"content-length")) (i32.const 0))
@@ -115,7 +93,7 @@ async fn a_response_body_is_held_back_and_changed_and_bounded() {
 async fn a_body_passes_piece_by_piece_where_no_filter_holds_it_back() {
     let listener = Listener::bind().await;
     let wat = r#"(func (export "proxy_on_response_body") (param i32 i32 i32) (result i32) (i32.const 0))"#;
-    let gateway = one(listener.address(), wat, "").await;
+    let gateway = Gateway::past(listener.address(), wat, "").await;
     let mut client = gateway.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let mut upstream = listener.accept().await;

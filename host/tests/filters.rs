@@ -21,28 +21,6 @@ fn marker(name: &str) -> Vec<u8> {
     ))
 }
 
-/// Everything to `up`, past filters whose modules are `<name>.wasm`; `spec` is more of their spec.
-fn through(upstream: std::net::SocketAddr, names: &[&str], spec: &str) -> String {
-    let filters: String = names
-        .iter()
-        .map(|name| manifests::filter(name, &format!("{name}.wasm"), spec))
-        .collect();
-    let rule = manifests::rule(&manifests::filters(names));
-    let service = manifests::service("up", &[upstream]);
-    format!(
-        "{}{service}{filters}{}",
-        manifests::GATEWAY,
-        manifests::route("all", &[], &rule)
-    )
-}
-
-async fn one(upstream: std::net::SocketAddr, wat: &str, spec: &str) -> Gateway {
-    Gateway::builder()
-        .file("f.wasm", guest(wat))
-        .start(&through(upstream, &["f"], spec))
-        .await
-}
-
 fn all<'a>(headers: &'a http::HeaderMap, name: &str) -> Vec<&'a str> {
     headers
         .get_all(name)
@@ -59,7 +37,7 @@ async fn requests_pass_in_order_and_responses_in_reverse() {
         builder = builder.file(&format!("{name}.wasm"), marker(name));
     }
     let gateway = builder
-        .start(&through(upstream.address(), &["a", "b", "c"], ""))
+        .start(&manifests::past(upstream.address(), &["a", "b", "c"], ""))
         .await;
     let answer = gateway.get("a.test", "/").await;
     assert_eq!(answer.text(), "up");
@@ -95,7 +73,7 @@ fn asks(upstream: std::net::SocketAddr, authz: std::net::SocketAddr) -> String {
     let clusters = ", clusters: [{name: authz, backendRef: {name: authz, port: 80}}]";
     format!(
         "{}{}",
-        through(upstream, &["f"], clusters),
+        manifests::past(upstream, &["f"], clusters),
         manifests::service("authz", &[authz])
     )
 }
@@ -183,7 +161,7 @@ async fn an_answer_for_a_client_that_has_gone_hurts_nobody() {
 #[tokio::test]
 async fn ticks_and_shared_data_reach_requests() {
     let upstream = Upstream::named("up").await;
-    let gateway = one(
+    let gateway = Gateway::past(
         upstream.address(),
         r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 10))) (i32.const 1))
            (func (export "proxy_on_tick") (param i32) (drop (call $share @"ticked" @"yes" (i32.const 0))))
@@ -224,8 +202,8 @@ async fn a_stream_ends_once_however_it_ends() {
         _ => Reply::text("up"),
     })
     .await;
-    let manifest =
-        through(upstream.address(), &["f"], "").replace("]}]\n", "], timeouts: {request: 1s}}]\n");
+    let manifest = manifests::past(upstream.address(), &["f"], "")
+        .replace("]}]\n", "], timeouts: {request: 1s}}]\n");
     assert!(manifest.contains("request: 1s"), "{manifest}");
     let gateway = Gateway::builder()
         .file("f.wasm", guest(COUNTS))
@@ -303,7 +281,7 @@ async fn whatever_a_filter_writes_the_upstream_sees_a_canonical_request() {
             text(name),
             text(value)
         );
-        let gateway = one(recorder.address(), &wat, "").await;
+        let gateway = Gateway::past(recorder.address(), &wat, "").await;
         for request in [
             "GET /x HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
@@ -333,7 +311,7 @@ async fn an_upgrade_passes_filters() {
     let listener = Listener::bind().await;
     let gateway = Gateway::builder()
         .file("a.wasm", marker("a"))
-        .start(&through(listener.address(), &["a"], ""))
+        .start(&manifests::past(listener.address(), &["a"], ""))
         .await;
     let mut client = gateway.connect().await;
     client

@@ -160,6 +160,76 @@ async fn calls_in_flight_are_capped() {
               (call $tell (i32.const 200)))))"#;
     let gateway = calling(many, &[], "").await;
     assert_eq!(heard(&gateway).await, "10", "hundreds of calls");
+    // The Filter may say how many.
+    let manifest = gateway
+        .manifest()
+        .replace("spec: {module", "spec: {limits: {calls: 700}, module");
+    gateway.write("test.yaml", &manifest).await;
+    assert_eq!(heard(&gateway).await, "7", "hundreds of calls");
+}
+
+const HI: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+/// Reads a call to its end.
+async fn call(wire: &mut tidegate_testing::Wire) {
+    let length = wire.head().await.field("content-length").parse();
+    wire.exact(length.unwrap_or(0)).await;
+}
+
+/// A server may have done what it was told before its connection broke.
+#[tokio::test]
+async fn a_call_is_sent_once_whatever_becomes_of_its_connection() {
+    let listener = Listener::bind().await;
+    let there = [listener.address()];
+    let get = CALLS.replace(
+        r#"@pairs":method=POST;:path=/x;:authority=there.test" @"body" @pairs"x-sent=1""#,
+        r#"@pairs":method=GET;:path=/x;:authority=there.test" @"" @"""#,
+    );
+    assert!(get.contains("=GET"));
+    for wat in [CALLS, &get] {
+        let gateway = calling(wat, &there, "").await;
+        let (first, mut wire) = tokio::join!(heard(&gateway), async {
+            let mut wire = listener.accept().await;
+            call(&mut wire).await;
+            wire.send(HI).await;
+            wire
+        });
+        assert!(first.contains(" 200 |hi|"), "{first}");
+        // It is read, on the connection that was kept if that was ready again, and closed without an answer.
+        let (second, ()) = tokio::join!(heard(&gateway), async {
+            tokio::select! {
+                () = call(&mut wire) => {}
+                mut another = listener.accept() => call(&mut another).await,
+            }
+            drop(wire);
+        });
+        assert!(second.contains("connection termination"), "{second}");
+        // The next call is the next that comes: none was sent in between.
+        let (third, ()) = tokio::join!(heard(&gateway), async {
+            let mut wire = listener.accept().await;
+            call(&mut wire).await;
+            wire.send(HI).await;
+        });
+        assert!(third.contains(" 200 |hi|"), "{third}");
+    }
+}
+
+/// A connection that died while it was idle has taken nothing, and so the call goes out on another.
+#[tokio::test]
+async fn a_call_finds_another_connection_where_the_kept_one_died_idle() {
+    let listener = Listener::bind().await;
+    let gateway = calling(CALLS, &[listener.address()], "").await;
+    for _ in 0..3 {
+        let (answer, ()) = tokio::join!(heard(&gateway), async {
+            let mut wire = listener.accept().await;
+            call(&mut wire).await;
+            wire.send(HI).await;
+            // Both sides have closed it by the time of the next call.
+            wire.finish().await;
+            wire.rest().await.1.expect("it is closed cleanly");
+        });
+        assert!(answer.contains(" 200 |hi|"), "{answer}");
+    }
 }
 
 #[tokio::test]

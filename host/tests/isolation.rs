@@ -189,7 +189,7 @@ async fn failures_are_faulted_plus_collateral(spec: &str, collateral: bool) {
         .file("f.wasm", guest(SPINS))
         .start(&manifest.concat())
         .await;
-    let (mut faulted, mut failed) = (0, 0);
+    let (mut faulted, mut failed, mut served) = (0, 0, 0);
     for round in 0..4 {
         let mut streams = Vec::new();
         for _ in 0..5 {
@@ -214,6 +214,7 @@ async fn failures_are_faulted_plus_collateral(spec: &str, collateral: bool) {
                 failed += 1;
             } else {
                 assert_eq!((answer.status.as_u16(), answer.text()), (200, "up"));
+                served += 1;
             }
         }
         eventually!(gateway.contexts("f") == 0, "no context is left");
@@ -223,6 +224,10 @@ async fn failures_are_faulted_plus_collateral(spec: &str, collateral: bool) {
     assert_eq!((traps, deadlines), (faulted, 0));
     assert_eq!(failed, faulted + others);
     assert_eq!(others > 0, collateral, "{others}");
+    eventually!(
+        gateway.guest_counter("logged") == served,
+        "on_log of those that went well, and of no other"
+    );
 }
 
 #[tokio::test]

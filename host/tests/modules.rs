@@ -111,7 +111,7 @@ async fn a_module_is_pulled_once_and_stays_whatever_becomes_of_its_registry() {
     let status = gateway.status();
     let pinned = filter(&status)["image"].as_str().expect("a pin").to_owned();
     assert!(
-        pinned.starts_with(&format!("{}/team/hello@sha256:", registry.address())),
+        pinned.starts_with(&format!("{}/team/hello:1@sha256:", registry.address())),
         "{pinned}"
     );
     assert!(

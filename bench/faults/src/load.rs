@@ -17,6 +17,8 @@ pub(crate) struct Load<'a> {
     pub(crate) faults: u32,
     /// How it is to fail, each kind as likely as the others.
     pub(crate) kinds: &'a [&'a str],
+    /// What chance begins with, another one in each window.
+    pub(crate) seed: u64,
 }
 
 /// What came of it.
@@ -47,7 +49,10 @@ impl Outcome {
         self.served as f64 / self.took.as_secs_f64()
     }
 
-    fn add(&mut self, other: Self) {
+    /// What came after it.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.took += other.took;
+
         self.served += other.served;
         self.failed += other.failed;
         self.faults += other.faults;
@@ -92,12 +97,13 @@ impl Load<'_> {
                 }
             }
         });
+        // Clients run side by side: their own times are none.
         all.took = start.elapsed();
         all
     }
 
     fn client(&self, number: u64, goes_on: &dyn Fn() -> bool) -> Outcome {
-        let mut random = fastrand::Rng::with_seed(number);
+        let mut random = fastrand::Rng::with_seed(self.seed + number);
         let mut outcome = Outcome::default();
         let host = tenants::host(self.tenant);
         let mut client = None;

@@ -45,7 +45,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- regexReplaceAll "[^a-z0-9.]" (lower .Values.controllerName) "-" | trimAll "-" | trimAll "." }}
 {{- end }}
 
-{{- /* What is read and written in a namespace. Secrets are read by name: neither listed nor watched. */}}
+{{- /* What is read and written in a namespace. Secrets and ConfigMaps are read by name: neither listed nor watched. */}}
 {{- define "tidegate.rules" -}}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [gateways, listenersets, httproutes, grpcroutes, tlsroutes, tcproutes, udproutes, referencegrants, backendtlspolicies]
@@ -66,17 +66,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [ingresses/status]
   verbs: [patch]
 - apiGroups: [""]
-  resources: [services, configmaps]
+  resources: [services]
   verbs: [list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [list, watch]
 - apiGroups: [""]
-  resources: [secrets]
+  resources: [secrets, configmaps]
   verbs: [get]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{- if .Values.gatewayServices.enabled }}
+# A Service for each Gateway. Rights cannot be bound to labels; the process changes and deletes only what carries its own.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [create, patch, delete]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [create, patch, delete]
+{{- end }}
 {{- end }}
 
 {{- /* What is read and written of classes. */}}

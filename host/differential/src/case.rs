@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::bytes::Content;
+use crate::journal::Journal;
+use crate::upstream::Upstream;
 
 /// One comparison. Its name is the hostname of its requests too.
 #[derive(Clone, Debug, Deserialize)]
@@ -32,6 +35,12 @@ pub struct Case {
     /// Answers of the cluster `callout-<case>`.
     #[serde(default)]
     pub callout: Vec<Reply>,
+    /// What a gRPC server as the cluster `callout-<case>` does with calls, in turn; the last one again and again.
+    #[serde(default)]
+    pub grpc: Vec<GrpcReply>,
+    /// Counters and gauges of guests whose values are compared at the end.
+    #[serde(default)]
+    pub metrics: Vec<String>,
     /// Has an Envoy of its own, because one of its filters keeps Envoy from starting.
     #[serde(default)]
     pub alone: bool,
@@ -95,6 +104,8 @@ pub struct Request {
     pub known_length: bool,
     /// HTTP/1.0
     pub http10: bool,
+    /// HTTP/2, with prior knowledge.
+    pub http2: bool,
     /// No answer is expected: the client waits for a short while only.
     pub hangs: bool,
     /// The client goes away when guests have logged this.
@@ -127,6 +138,46 @@ pub struct Reply {
     pub silent: bool,
 }
 
+/// What a gRPC server does with a call. Messages are plain content here.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GrpcReply {
+    /// HTTP status.
+    pub status: u16,
+    /// Initial metadata, `name: value`.
+    pub headers: Vec<String>,
+    /// Sent once the request has ended, each when guests have digested what came before.
+    pub messages: Vec<Content>,
+    /// Trailing metadata, `grpc-status` included.
+    pub trailers: Vec<String>,
+    /// Answers each message with itself as soon as it comes.
+    pub echo: bool,
+    /// Does not wait for the end of the request.
+    pub at_once: bool,
+    /// Head and trailers are one block.
+    pub trailers_only: bool,
+    /// Resets the call after its messages, instead of trailers.
+    pub resets: bool,
+    /// Never says anything.
+    pub silent: bool,
+}
+
+impl Default for GrpcReply {
+    fn default() -> Self {
+        Self {
+            status: 200,
+            headers: Vec::new(),
+            messages: Vec::new(),
+            trailers: vec!["grpc-status: 0".into()],
+            echo: false,
+            at_once: false,
+            trailers_only: false,
+            resets: false,
+            silent: false,
+        }
+    }
+}
+
 fn probe() -> String {
     "probe".into()
 }
@@ -143,6 +194,7 @@ impl Default for Request {
             chunked: false,
             known_length: false,
             http10: false,
+            http2: false,
             hangs: false,
             leaves_at: None,
             after: None,
@@ -220,6 +272,20 @@ impl Case {
         let plugin = &self.plugins[at];
         let value = plugin.script.as_ref().or(plugin.config.as_ref())?;
         Some(self.config(value))
+    }
+
+    /// The upstream of the cluster `callout-<case>`, if the case has one.
+    pub async fn start_callout(&self, journal: &Arc<Journal>) -> Option<Upstream> {
+        let plugins: Vec<String> = (0..self.plugins.len())
+            .map(|at| self.plugin_name(at))
+            .collect();
+        if !self.grpc.is_empty() {
+            Some(Upstream::grpc(self.grpc.clone(), journal.clone(), plugins).await)
+        } else if !self.callout.is_empty() {
+            Some(Upstream::start(self.callout.clone(), journal.clone(), plugins).await)
+        } else {
+            None
+        }
     }
 
     /// Brings the short form into the long one.

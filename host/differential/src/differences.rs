@@ -84,6 +84,7 @@ fn cell(lines: &[String]) -> String {
                 line.trim()
                     .replace('|', "\\|")
                     .replace('`', "'")
+                    .replace('\r', "")
                     .replace('\n', " ")
             )
         })

@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::case::{Case, Request};
+use crate::http2;
 use crate::journal::Journal;
 use crate::message::{Message, Reader};
 use crate::record::Record;
@@ -31,6 +32,8 @@ pub trait Host {
     fn upstream(&self, case: &Case) -> &Upstream;
     /// The upstream of a case's callouts.
     fn callout(&self, case: &Case) -> Option<&Upstream>;
+    /// The value of a counter or gauge that a guest has defined, in decimal; empty if there is none.
+    fn metric(&self, name: &str) -> impl Future<Output = String>;
 }
 
 /// Sends the requests of a case; what came of them. `sentinel` is a case whose only guest says when its streams end.
@@ -52,17 +55,25 @@ pub async fn play(host: &impl Host, case: &Case, sentinel: &Case) -> Record {
             .until(LINE, || host.journal().says(&plugins, line))
             .await;
     }
-    settle(host, &plugins, sentinel).await;
+    let alive = settle(host, &plugins, sentinel).await;
+    let mut metrics = Vec::new();
+    for name in case.metrics.iter().map(|name| case.placed(name)) {
+        let value = host.metric(&name).await;
+        metrics.push((name, value));
+    }
     Record {
         answers,
         upstream: host.upstream(case).seen(),
         callout: host.callout(case).map(Upstream::seen).unwrap_or_default(),
         log: host.journal().of(&plugins),
+        metrics,
+        alive,
     }
 }
 
 /// Waits until the streams of a case have ended: the worker has then served a whole later exchange, and contexts are deleted.
-async fn settle(host: &impl Host, plugins: &[String], sentinel: &Case) {
+/// `false`: it serves no more.
+async fn settle(host: &impl Host, plugins: &[String], sentinel: &Case) -> bool {
     let watched = [sentinel.plugin_name(0)];
     let ends = |names: &[String]| {
         let lines = host.journal().of(names);
@@ -83,7 +94,7 @@ async fn settle(host: &impl Host, plugins: &[String], sentinel: &Case) {
         .await
         .is_none()
     {
-        return;
+        return false;
     }
     host.journal()
         .until(LINE, || ends(&watched).1 > before)
@@ -93,6 +104,7 @@ async fn settle(host: &impl Host, plugins: &[String], sentinel: &Case) {
         created == deleted
     };
     host.journal().until(DELETED, over).await;
+    true
 }
 
 async fn ask(
@@ -104,8 +116,12 @@ async fn ask(
     // A host that has died does not listen any more.
     let mut stream = TcpStream::connect(host.address(case)).await.ok()?;
     stream.set_nodelay(true).expect("TCP_NODELAY");
-    let (read, mut write) = stream.split();
     let limit = if request.hangs { NO_ANSWER } else { ANSWER };
+    if request.http2 {
+        let asked = http2::ask(stream, host.journal(), case, request, plugins, limit);
+        return asked.await;
+    }
+    let (read, mut write) = stream.split();
     let mut reader = Reader::new(read).within(limit);
     let sending = async {
         // A host may answer and close before it has read everything.

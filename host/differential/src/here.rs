@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 use tidegate_testing::{Gateway, manifests};
+use tidegate_wasm::MetricValue;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
@@ -56,9 +57,7 @@ impl Here {
                 &[upstream.address()],
             ));
             upstreams.insert(case.case.clone(), upstream);
-            if !case.callout.is_empty() {
-                let callout =
-                    Upstream::start(case.callout.clone(), journal.clone(), plugins.clone()).await;
+            if let Some(callout) = case.start_callout(&journal).await {
                 text.push_str(&manifests::service(
                     &format!("callout-{}", case.case),
                     &[callout.address()],
@@ -108,6 +107,16 @@ impl Host for Here {
     fn callout(&self, case: &Case) -> Option<&Upstream> {
         self.callouts.get(&case.case)
     }
+
+    async fn metric(&self, name: &str) -> String {
+        let samples = self.gateway.shared().metrics();
+        let sample = samples.iter().find(|sample| sample.name == name);
+        sample.map_or_else(String::new, |sample| match &sample.value {
+            MetricValue::Counter(value) => value.to_string(),
+            MetricValue::Gauge(value) => value.to_string(),
+            MetricValue::Histogram(_) => "a histogram".into(),
+        })
+    }
 }
 
 fn route(case: &Case, plugins: &[String]) -> String {
@@ -126,7 +135,7 @@ fn route(case: &Case, plugins: &[String]) -> String {
 
 fn filter(case: &Case, at: usize) -> Value {
     let plugin = &case.plugins[at];
-    let callout = if case.callout.is_empty() {
+    let callout = if case.callout.is_empty() && case.grpc.is_empty() {
         "dead".to_owned()
     } else {
         format!("callout-{}", case.case)

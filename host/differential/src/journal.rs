@@ -25,7 +25,7 @@ pub struct Journal {
 }
 
 /// How long nothing must be logged until guests count as having digested what they got.
-const QUIET: Duration = Duration::from_millis(6);
+const QUIET: Duration = Duration::from_millis(12);
 /// How long to wait for guests to say anything at all; they need not.
 const REACTION: Duration = Duration::from_millis(60);
 

@@ -15,9 +15,12 @@ pub mod case;
 pub mod differences;
 pub mod envoy;
 pub mod exchange;
+pub mod grpc;
 pub mod here;
+pub mod http2;
 pub mod journal;
-pub mod message;
 pub mod modules;
 pub mod record;
 pub mod upstream;
+
+pub use tidegate_loopback::message;

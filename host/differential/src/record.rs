@@ -14,6 +14,10 @@ pub struct Record {
     pub callout: Vec<Message>,
     /// What guests logged.
     pub log: Vec<Line>,
+    /// Metrics of guests that the case names, with their values.
+    pub metrics: Vec<(String, String)>,
+    /// Whether the host still answers after it.
+    pub alive: bool,
 }
 
 /// Fields of answers that say nothing about filters: both hosts add them after the filters, each in its way.
@@ -25,6 +29,14 @@ const OF_REQUESTS: [&str; 5] = [
     "te",
     "x-envoy-expected-rq-timeout-ms",
     "x-envoy-internal",
+];
+/// What Envoy adds to gRPC calls, too, and what is a number of the moment.
+const OF_GRPC_CALLS: [&str; 5] = [
+    "user-agent",
+    "x-envoy-internal",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-forwarded-for",
+    "grpc-timeout",
 ];
 /// Fields whose value is different each time.
 const CHANGING: [&str; 3] = ["x-request-id", "x-forwarded-port", "date"];
@@ -49,7 +61,12 @@ impl Record {
         for (who, requests) in [("upstream", &self.upstream), ("callout", &self.callout)] {
             for (at, request) in requests.iter().enumerate() {
                 out.push(format!("{who} {at}: {}", request.line));
-                message(&mut out, request, &OF_REQUESTS);
+                let left_out = if request.line.ends_with(" gRPC") {
+                    &OF_GRPC_CALLS
+                } else {
+                    &OF_REQUESTS
+                };
+                message(&mut out, request, left_out);
             }
         }
         for line in starts_first(&self.log) {
@@ -60,6 +77,9 @@ impl Record {
                 format!("{}: ", line.level)
             };
             out.push(format!("log {plugin}: {level}{}", line.text));
+        }
+        for (name, value) in &self.metrics {
+            out.push(format!("metric {name}: {value}"));
         }
         out.iter().map(|line| steady(line)).collect()
     }

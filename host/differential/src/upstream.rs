@@ -8,7 +8,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-use crate::case::Reply;
+use crate::case::{GrpcReply, Reply};
+use crate::grpc;
 use crate::journal::Journal;
 use crate::message::{Message, Reader};
 
@@ -21,13 +22,13 @@ pub struct Upstream {
 }
 
 #[derive(Debug)]
-struct State {
+pub(crate) struct State {
     replies: Vec<Reply>,
-    turn: AtomicUsize,
+    pub(crate) turn: AtomicUsize,
     seen: Mutex<Vec<Message>>,
-    journal: Arc<Journal>,
+    pub(crate) journal: Arc<Journal>,
     /// Filters whose lines say that a piece was digested.
-    plugins: Vec<String>,
+    pub(crate) plugins: Vec<String>,
 }
 
 impl Upstream {
@@ -36,6 +37,33 @@ impl Upstream {
     /// # Panics
     /// When there is no free port.
     pub async fn start(replies: Vec<Reply>, journal: Arc<Journal>, plugins: Vec<String>) -> Self {
+        Self::serving(replies, journal, plugins, serve).await
+    }
+
+    /// The same for gRPC.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub async fn grpc(
+        replies: Vec<GrpcReply>,
+        journal: Arc<Journal>,
+        plugins: Vec<String>,
+    ) -> Self {
+        Self::serving(Vec::new(), journal, plugins, move |stream, state| {
+            grpc::serve(stream, state, replies.clone())
+        })
+        .await
+    }
+
+    async fn serving<F>(
+        replies: Vec<Reply>,
+        journal: Arc<Journal>,
+        plugins: Vec<String>,
+        serve: impl Fn(TcpStream, Arc<State>) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let state = Arc::new(State {
@@ -76,7 +104,7 @@ impl Drop for Upstream {
 }
 
 impl State {
-    fn seen(&self) -> MutexGuard<'_, Vec<Message>> {
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Vec<Message>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

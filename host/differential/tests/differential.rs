@@ -139,8 +139,14 @@ async fn compare() {
                 Err(ended) => vec![format!("it does not start: {ended}")],
             }
         } else {
-            let mut theirs = play(&envoy, case, &sentinel).await.lines();
-            if let Some(ended) = envoy.ended() {
+            let record = play(&envoy, case, &sentinel).await;
+            let ended = if record.alive {
+                envoy.ended()
+            } else {
+                envoy.end().await
+            };
+            let mut theirs = record.lines();
+            if let Some(ended) = ended {
                 // How far it came before is a matter of luck.
                 theirs = vec![format!("the process ended: {ended}")];
                 let rest = cases[at + 1..].iter().filter(|case| !case.alone);

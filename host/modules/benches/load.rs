@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_model::{
-    Capability, Config, FailurePolicies, FilterId, FilterLimits, FilterMode, FilterSpec,
-    FilterVerdict, ModuleSource, VmSpec,
+    Capability, Compatibility, Config, FailurePolicies, FilterId, FilterLimits, FilterMode,
+    FilterSpec, FilterVerdict, ModuleSource, VmSpec,
 };
 use tidegate_modules::{Loader, Settings};
 use tidegate_wasm::Shared;
@@ -79,6 +79,7 @@ fn spec(folder: &Path, at: usize) -> Arc<FilterSpec> {
             name: at.to_string().into(),
         },
         module: ModuleSource::File(path),
+        pinned: None,
         sha256: None,
         config: Config {
             bytes: "{}".into(),
@@ -91,6 +92,7 @@ fn spec(folder: &Path, at: usize) -> Arc<FilterSpec> {
         clusters: BTreeMap::new(),
         capabilities: Capability::ALL.into(),
         headers_wait_for_body: false,
+        compatibility: Compatibility::default(),
         mode: FilterMode::Enforce,
     })
 }

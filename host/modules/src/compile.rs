@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tidegate_wasm::{Engine, EngineError, LoadError, Module};
+use tidegate_model::FilterId;
+use tidegate_wasm::{CodeSlot, Engine, EngineError, LoadError, Module};
 
 use crate::disk::Disk;
 use crate::limits::{self, LimitError};
@@ -66,12 +67,23 @@ impl Compiled {
         Ok(module)
     }
 
+    /// Where the code of a filter's snapshot outlives the process, if anything does.
+    pub(crate) fn snapshot_slot(&self, filter: &FilterId) -> Option<impl CodeSlot> {
+        let (disk, engine) = (self.disk.as_deref()?, self.engine.get()?);
+        Some(disk.snapshot_slot(engine, filter))
+    }
+
     /// Forgets modules that no filter uses.
     pub(crate) fn retain(&self, wanted: impl Fn(&str) -> bool) {
         self.modules
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|digest, _| wanted(digest));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_engine(&self) -> bool {
+        self.engine.get().is_some()
     }
 
     #[cfg(test)]

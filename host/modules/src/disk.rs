@@ -3,6 +3,7 @@
 //! ```text
 //!   modules/<tenant>-<digest>.wasm      checked against the digest in its name when it is read
 //!   code/<digest>-<engine>.code         sealed with `key`: code of another host or with one bit changed is not run
+//!   code/<filter>-<engine>.snapshot     the same of a filter with `isolation: Request`, once it is configured
 //!   tags/<filter and image>             the digests that a tag has come to
 //!   key                                 32 random bytes, 0600
 //! ```
@@ -19,7 +20,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tidegate_wasm::{CodeKey, Engine, Module};
+use tidegate_model::FilterId;
+use tidegate_wasm::{CodeKey, CodeSlot, Engine, Module};
 
 use crate::digest::digest;
 use crate::source::MOST_BYTES;
@@ -45,6 +47,12 @@ pub(crate) struct Disk {
 pub(crate) struct Tag {
     pub(crate) manifest: String,
     pub(crate) module: String,
+}
+
+/// The place of one snapshot's code.
+struct SnapshotSlot<'a> {
+    disk: &'a Disk,
+    path: PathBuf,
 }
 
 // === impl Disk ===
@@ -106,6 +114,24 @@ impl Disk {
         match module.serialize(&self.key) {
             Ok(sealed) => self.write(&self.code_path(engine, digest), &sealed),
             Err(error) => tracing::debug!(%error, "compiled code is not kept"),
+        }
+    }
+
+    /// Where the code of a filter's snapshot is kept: the latest one, since each configuration has another.
+    pub(crate) fn snapshot_slot<'a>(
+        &'a self,
+        engine: &Engine,
+        filter: &FilterId,
+    ) -> impl CodeSlot + use<'a> {
+        let filter = digest(filter.to_string().as_bytes());
+        let name = format!(
+            "{}-{}.snapshot",
+            hexadecimal(&filter),
+            engine.compatibility()
+        );
+        SnapshotSlot {
+            disk: self,
+            path: self.root.join("code").join(name),
         }
     }
 
@@ -220,6 +246,20 @@ impl Disk {
             }
         }
         self.bytes.store(all, Ordering::Relaxed);
+    }
+}
+
+impl CodeSlot for SnapshotSlot<'_> {
+    fn key(&self) -> &CodeKey {
+        &self.disk.key
+    }
+
+    fn read(&self) -> Option<Vec<u8>> {
+        read(&self.path, MOST_CODE)
+    }
+
+    fn write(&self, sealed: &[u8]) {
+        self.disk.write(&self.path, sealed);
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_model::{Capability, FailureCause, FilterSpec, Isolation};
 use tidegate_wasm::{
-    Capabilities, Cause, Effect, Failure, Limits, Module, PluginConfig, Pool, Shared, Snapshot,
-    SnapshotError, Vm, VmConfig,
+    Capabilities, Cause, CodeSlot, Effect, Failure, Limits, Module, PluginConfig, Pool, Shared,
+    Snapshot, SnapshotError, Vm, VmConfig,
 };
 
 use crate::compile::Compiled;
@@ -90,6 +90,7 @@ pub(crate) fn load(
     spec: &Arc<FilterSpec>,
     fetched: Option<Bytes>,
     compiled: &Compiled,
+    pool: Pool,
     shared: &Arc<Shared>,
 ) -> Result<Loaded, LoadFailure> {
     let bytes = match fetched {
@@ -111,7 +112,7 @@ pub(crate) fn load(
     };
     loaded.trial = try_out(&loaded, shared)?;
     if spec.vm.isolation == Isolation::Request {
-        loaded.trial.snapshot = snapshot(&loaded, &bytes, shared)?;
+        loaded.trial.snapshot = snapshot(&loaded, &bytes, compiled, pool, shared)?;
     }
     Ok(loaded)
 }
@@ -129,9 +130,10 @@ fn check_pin(spec: &FilterSpec, digest: &str) -> Result<(), String> {
     ))
 }
 
-/// Starts and configures the filter once, so that a bad configuration is known before a request meets it.
+/// Starts and configures the filter once, so that a bad configuration is known before a request meets it. It finds what its
+/// neighbours share, and leaves no trace among it: a version that is refused must not have reset a rate limiter's counters.
 fn try_out(loaded: &Loaded, shared: &Arc<Shared>) -> Result<Trial, LoadFailure> {
-    let tried = Vm::start(&loaded.module, loaded.vm.clone(), shared.clone())
+    let tried = Vm::start(&loaded.module, loaded.vm.clone(), shared.to_throw_away())
         .and_then(|mut vm| vm.add_root(loaded.root.clone()).map(|_| vm));
     let mut vm = tried.map_err(|failure| failed(&failure))?;
     let ticks = |effect: Effect| {
@@ -154,16 +156,20 @@ fn try_out(loaded: &Loaded, shared: &Arc<Shared>) -> Result<Trial, LoadFailure> 
 fn snapshot(
     loaded: &Loaded,
     bytes: &[u8],
+    compiled: &Compiled,
+    pool: Pool,
     shared: &Arc<Shared>,
 ) -> Result<Option<Snapshot>, LoadFailure> {
     let (vm, root) = (loaded.vm.clone(), loaded.root.clone());
-    match Snapshot::take(
+    let slot = compiled.snapshot_slot(&loaded.spec.id);
+    match Snapshot::take_keeping(
         &loaded.module,
         bytes,
         vm,
         root,
         shared.clone(),
-        Pool::default(),
+        pool,
+        slot.as_ref().map(|slot| slot as &dyn CodeSlot),
     ) {
         Ok(snapshot) => Ok(Some(snapshot)),
         Err(error @ SnapshotError::Unsuitable(_)) => {
@@ -201,6 +207,7 @@ fn vm_config(spec: &FilterSpec) -> VmConfig {
             call_timeout: spec.limits.call_timeout,
             start_timeout: spec.limits.start_timeout,
             memory: spec.limits.memory,
+            calls: spec.limits.calls,
             ..Limits::default()
         },
     }
@@ -223,8 +230,7 @@ fn plugin_config(spec: &FilterSpec) -> PluginConfig {
             .collect::<BTreeSet<_>>(),
         headers_wait_for_body: spec.headers_wait_for_body,
         buffered_body: spec.limits.buffered_body,
-        // No filter is known to mind, and many read them.
-        old_property_names: true,
+        old_property_names: spec.compatibility.old_property_names,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_model::{FilterId, FilterSpec, FilterVerdict, FilterVerdicts, ModuleSource};
-use tidegate_wasm::Shared;
+use tidegate_wasm::{Pool, Shared};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -55,11 +55,14 @@ pub struct Settings {
     pub network: bool,
     /// A folder for fetched modules and compiled code, kept across restarts. It is made, and closed to other users.
     pub cache: Option<PathBuf>,
+    /// Requests that may be in an instance of one filter with `isolation: Request` at the same time.
+    pub instances: usize,
 }
 
 /// Loads filters in the background.
 pub struct Loader {
     compiled: Compiled,
+    pool: Pool,
     remote: Remote,
     shared: Arc<Shared>,
     entries: Mutex<HashMap<FilterId, Entry>>,
@@ -96,6 +99,7 @@ impl Default for Settings {
             loopback: true,
             network: true,
             cache: None,
+            instances: Pool::default().in_flight,
         }
     }
 }
@@ -126,6 +130,10 @@ impl Loader {
         let fetcher = Fetcher::new(reach, timeouts);
         Arc::new(Self {
             compiled: Compiled::new(disk.clone()),
+            pool: Pool {
+                in_flight: settings.instances,
+                ..Pool::default()
+            },
             remote: Remote::new(fetcher, disk, settings.network),
             shared,
             entries: Mutex::default(),
@@ -282,7 +290,7 @@ impl Loader {
             return Ok(None);
         }
         self.remote
-            .bring(spec, pin)
+            .bring(spec, pin.or_else(|| Pin::in_status_of(spec)))
             .await
             .map(Some)
             .map_err(|error| {
@@ -307,7 +315,7 @@ impl Loader {
         let (bytes, _room) = brought.map(|b| (b.bytes, b.room)).unzip();
         let result = tokio::task::spawn_blocking({
             let (loader, spec) = (self.clone(), spec.clone());
-            move || load(&spec, bytes, &loader.compiled, &loader.shared)
+            move || load(&spec, bytes, &loader.compiled, loader.pool, &loader.shared)
         });
         match result.await {
             Ok(Ok(loaded)) => Outcome::Loaded(Box::new(loaded)),
@@ -443,7 +451,7 @@ impl Entry {
             return None;
         };
         let manifest = self.pin.as_ref()?.manifest.as_deref()?;
-        Some(image.pinned(manifest).into())
+        Some(image.resolved(manifest).to_string().into())
     }
 
     /// Whether its VMs share data under this name.

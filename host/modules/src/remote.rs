@@ -64,6 +64,18 @@ pub(crate) enum RemoteError {
     Mismatch { expected: Arc<str>, found: Arc<str> },
 }
 
+impl Pin {
+    /// What a process before this one, or another replica, has resolved and written down.
+    pub(crate) fn in_status_of(spec: &FilterSpec) -> Option<Self> {
+        let known = spec.pinned.as_ref()?;
+        Some(Self {
+            place: place(&spec.module)?,
+            manifest: Some(known.manifest.clone()),
+            module: known.module.clone(),
+        })
+    }
+}
+
 impl Remote {
     pub(crate) fn new(fetcher: Fetcher, disk: Option<Arc<Disk>>, network: bool) -> Self {
         Self {

@@ -12,8 +12,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tidegate_model::{
-    Capability, Config, Credentials, FailurePolicies, FilterId, FilterLimits, FilterMode,
-    FilterSpec, FilterVerdict, ModuleSource, Pull, VmSpec,
+    Capability, Compatibility, Config, Credentials, FailurePolicies, FilterId, FilterLimits,
+    FilterMode, FilterSpec, FilterVerdict, ModuleSource, Pull, VmSpec,
 };
 use tidegate_modules::{Loader, Settings};
 use tidegate_wasm::Shared;
@@ -261,6 +261,7 @@ fn spec(
                 insecure: true,
             },
         },
+        pinned: None,
         sha256: None,
         config: Config::default(),
         root_id: "".into(),
@@ -270,6 +271,7 @@ fn spec(
         clusters: BTreeMap::new(),
         capabilities: Capability::ALL.into(),
         headers_wait_for_body: false,
+        compatibility: Compatibility::default(),
         mode: FilterMode::Enforce,
     })
 }

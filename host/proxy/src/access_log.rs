@@ -78,6 +78,28 @@ pub(crate) struct Line<'a> {
     pub(crate) user_agent: &'a str,
 }
 
+/// One stream. Keys as above, and those of Envoy's log of TCP.
+#[derive(Serialize)]
+pub(crate) struct StreamLine<'a> {
+    pub(crate) start_time: &'a str,
+    pub(crate) protocol: &'a str,
+    pub(crate) bytes_received: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) duration: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) upstream_host: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) upstream_cluster: Option<&'a str>,
+    pub(crate) upstream_attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display")]
+    pub(crate) route: Option<&'a RuleOrigin>,
+    pub(crate) listener: &'a str,
+    pub(crate) downstream_remote_address: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) requested_server_name: Option<&'a str>,
+    pub(crate) connection_termination_details: &'a str,
+}
+
 impl AccessLog {
     /// A log that is written to `out`.
     ///
@@ -141,7 +163,7 @@ impl LogBuffer {
         text
     }
 
-    pub(crate) fn write(&mut self, line: &Line<'_>) {
+    pub(crate) fn write(&mut self, line: &impl Serialize) {
         // Serialising plain text and numbers into memory cannot fail.
         if serde_json::to_writer(&mut self.bytes, line).is_ok() {
             self.bytes.push(b'\n');

@@ -4,30 +4,26 @@ use std::sync::Arc;
 
 use tidegate_wasm::{Attributes, ConnectionAttributes, TlsAttributes};
 
-use crate::connection::Connection;
+use crate::client_certificate;
+use crate::connection::{Connection, TlsInfo};
 use crate::stream::Stream;
+use crate::upstream::Pooled;
 
 /// What is known when the request arrives.
 pub(crate) fn downstream(stream: &Stream) -> Attributes {
     let record = stream.record.borrow();
-    let origin = record.rule.as_ref().map(|rule| &rule.origin);
     Attributes {
         connection: Some(connection(stream)),
         protocol: Some(record.version),
         start: Some(stream.connection.worker.wall_time(record.started)),
-        route_name: origin.map(|origin| origin.label().clone()),
-        virtual_host_name: origin.map(|origin| origin.label().clone()),
+        rule: record.rule.clone(),
         ..Attributes::default()
     }
 }
 
 /// What is known once an upstream has answered.
-pub(crate) fn upstream(stream: &Stream) {
+pub(crate) fn upstream(stream: &Stream, pooled: &Pooled) {
     let record = stream.record.borrow();
-    let latency = record
-        .upstream_started
-        .zip(record.upstream_answered)
-        .map(|(from, to)| to - from);
     stream.chain.borrow_mut().with_io(|io| {
         io.attributes.upstream = record
             .tries
@@ -35,8 +31,21 @@ pub(crate) fn upstream(stream: &Stream) {
             .as_ref()
             .map(|host| host.attributes().clone());
         io.attributes.attempts = record.tries.count;
-        io.attributes.backend_latency = latency;
+        io.attributes.upstream_local = pooled.local;
+        io.attributes.pool_ready = Some(pooled.opened_in);
         io.attributes.response_code_details = Some("via_upstream".into());
+    });
+}
+
+/// What is known of an answer that the host gives itself.
+pub(crate) fn own_answer(stream: &Stream) {
+    let record = stream.record.borrow();
+    let mut chain = stream.chain.borrow_mut();
+    chain.begin_response();
+    chain.with_io(|io| {
+        io.attributes.response_code_details = Some(record.details.into());
+        io.attributes.response_flags = record.flags;
+        io.attributes.attempts = record.tries.count;
     });
 }
 
@@ -56,19 +65,30 @@ fn connection(stream: &Stream) -> Arc<ConnectionAttributes> {
     })
 }
 
+fn tls(info: &TlsInfo) -> TlsAttributes {
+    let certificate = info.client_certificate.as_ref();
+    let of_certificate = certificate.map(|one| client_certificate::attributes(one, info.version));
+    match of_certificate {
+        Some(Ok(attributes)) => attributes,
+        // What was validated can be read; were it not so, filters would rather know of none than of half of one.
+        _ => TlsAttributes {
+            version: info.version.to_owned(),
+            ..TlsAttributes::default()
+        },
+    }
+}
+
 fn made(connection: &Connection) -> ConnectionAttributes {
     ConnectionAttributes {
         id: Some(connection.id),
         source: Some(connection.peer),
         destination: Some(connection.local),
+        listener_name: Some(connection.listener.bind.to_string().into()),
         server_name: connection
             .tls
             .as_ref()
             .and_then(|tls| tls.server_name.as_deref().map(str::to_owned)),
-        tls: connection.tls.as_ref().map(|tls| TlsAttributes {
-            version: tls.version.to_owned(),
-            ..TlsAttributes::default()
-        }),
+        tls: connection.tls.as_ref().map(tls),
         ..ConnectionAttributes::default()
     }
 }

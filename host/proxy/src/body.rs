@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use crate::filtered::Filtered;
 use crate::shadow::Tap;
+use crate::silence::Watched;
 use crate::upgrade::UpstreamBody;
 
 /// Why a body ended before its end. The peer is told by an abort, never by a clean end.
@@ -56,10 +57,10 @@ pub(crate) enum Body {
     Filtered(Box<Filtered>),
     /// With copies for mirrors.
     Tee(Box<Tee>),
+    /// On its way to an upstream whose silences are bounded.
+    Watched(Box<Watched>),
     /// With copies for filters in shadow mode.
     Tap(Box<Tap>),
-    /// A piece, and what comes behind it.
-    Prefixed(Bytes, Box<Self>),
     /// What is written elsewhere.
     Channel(Channel<Bytes, BodyError>),
     /// Kept for another try.
@@ -73,15 +74,6 @@ impl Body {
             Self::Empty
         } else {
             Self::Full(bytes)
-        }
-    }
-
-    /// `first`, then this.
-    pub(crate) fn after(self, first: Bytes) -> Self {
-        if first.is_empty() {
-            self
-        } else {
-            Self::Prefixed(first, Box::new(self))
         }
     }
 
@@ -122,15 +114,11 @@ impl http_body::Body for Body {
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Peer)))
             }
-            Self::Prefixed(first, rest) => {
-                let first = std::mem::take(first);
-                *self = std::mem::take(rest);
-                Poll::Ready(Some(Ok(Frame::data(first))))
-            }
             Self::Upstream(body) => body.poll(cx),
             Self::Filtered(body) => body.poll(cx),
             Self::Tee(body) => body.poll(cx),
             Self::Tap(body) => body.poll(cx),
+            Self::Watched(body) => body.poll(cx),
             Self::Channel(body) => Pin::new(body).poll_frame(cx),
             Self::Replay(body) => body.poll(cx),
         }
@@ -139,13 +127,14 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Full(_) | Self::Prefixed(..) => false,
+            Self::Full(_) => false,
             Self::Replay(body) => body.is_end(),
             Self::Incoming(body, _) => body.is_end_stream(),
             Self::Upstream(body) => body.inner().is_end_stream(),
             Self::Filtered(body) => body.is_end(),
             Self::Tee(body) => body.source.is_end_stream(),
             Self::Tap(body) => body.is_end_stream(),
+            Self::Watched(body) => body.source.is_end_stream(),
             Self::Channel(body) => body.is_end_stream(),
         }
     }
@@ -158,7 +147,8 @@ impl http_body::Body for Body {
             Self::Upstream(body) => body.inner().size_hint(),
             Self::Tee(body) => body.source.size_hint(),
             Self::Tap(body) => body.size_hint(),
-            Self::Channel(_) | Self::Filtered(_) | Self::Prefixed(..) => SizeHint::default(),
+            Self::Watched(body) => body.source.size_hint(),
+            Self::Channel(_) | Self::Filtered(_) => SizeHint::default(),
             Self::Replay(body) => body.size_hint(),
         }
     }

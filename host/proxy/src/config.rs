@@ -1,5 +1,8 @@
 //! What the data plane is told once, at start.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,7 +16,13 @@ pub struct ProxyConfig {
     pub trust: Trust,
     /// Bounds on what a client may send and how long it may take.
     pub limits: Limits,
+    /// Peers that count as others; for runs of a filter's cases, which say whom a request is from.
+    pub peers: Peers,
 }
+
+/// Addresses of clients, and the addresses that they count as from the beginning of their connection on.
+#[derive(Clone, Debug, Default)]
+pub struct Peers(Option<Arc<Mutex<HashMap<SocketAddr, SocketAddr>>>>);
 
 /// Whose `X-Forwarded-*` headers are kept.
 #[derive(Clone, Debug, Default)]
@@ -54,12 +63,20 @@ pub struct Limits {
     pub replay_bytes: usize,
     /// Time without a byte in either direction after which a body is given up.
     pub body_idle: Duration,
+    /// How long a stream (TLS passed on, TCP) may be silent in both directions; Envoy's default.
+    pub stream_idle: Duration,
+    /// How long a session of UDP is kept without a datagram; Envoy's default.
+    pub udp_idle: Duration,
+    /// Sessions of UDP of one worker; datagrams of further clients are dropped.
+    pub udp_sessions: usize,
     /// Whether names of backends and clusters may lead to this machine or its link: without a cluster they may. In one, a name
     /// that a tenant chose must not lead to the metadata service of a cloud or to the gateway's own admin pages.
     pub local_names: bool,
     /// VMs of filters that a worker keeps when they are idle. Each has some guarded memory, of which a process may have
     /// some ten thousand; beyond this the one that was idle for longest ends, and is made again when it is needed.
     pub vms: usize,
+    /// Calls that may wait for one VM beside the workers; further ones fail by the policy of their filter.
+    pub waiting_calls: usize,
 }
 
 impl Default for Limits {
@@ -77,8 +94,12 @@ impl Default for Limits {
             upstream_idle: Duration::from_secs(60),
             replay_bytes: 64 << 10,
             body_idle: Duration::from_secs(300),
+            stream_idle: Duration::from_secs(3600),
+            udp_idle: Duration::from_secs(60),
+            udp_sessions: 10_000,
             local_names: true,
             vms: 1000,
+            waiting_calls: 1024,
         }
     }
 }
@@ -89,6 +110,33 @@ impl Default for ProxyConfig {
             workers: 1,
             trust: Trust::None,
             limits: Limits::default(),
+            peers: Peers::default(),
         }
+    }
+}
+
+impl Peers {
+    /// None yet, but there will be.
+    pub fn some() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// From now on a connection from `client` counts as one from `peer`. Nothing happens to [`Peers::default`].
+    pub fn count_as(&self, client: SocketAddr, peer: SocketAddr) {
+        if let Some(peers) = &self.0 {
+            peers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(client, peer);
+        }
+    }
+
+    /// What a client counts as.
+    pub(crate) fn peer(&self, client: SocketAddr) -> SocketAddr {
+        let Some(peers) = &self.0 else {
+            return client;
+        };
+        let peers = peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.get(&client).copied().unwrap_or(client)
     }
 }

@@ -10,18 +10,23 @@ use http::uri::Scheme;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tidegate_model::Protocol;
+use rustls::pki_types::CertificateDer;
+use tidegate_model::{Protocol, StreamTls};
 use tidegate_wasm::ConnectionAttributes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::{StartHandshake, TlsStream};
 
 use crate::activity::{Activity, Watched};
+use crate::client_hello::{self, ClientHello};
 use crate::clients::ClientSettings;
 use crate::exchange;
 use crate::forwarded::Peer;
 use crate::gather::Gather;
+use crate::layer4::{self, Destination, End, Record};
 use crate::local::LocalExecutor;
+use crate::tcp_proxy;
+use crate::tls::ServerTls;
 use crate::worker::{ListenerKey, Worker};
 
 /// What requests of a connection have in common.
@@ -54,6 +59,20 @@ pub(crate) struct Accepted {
 pub(crate) struct TlsInfo {
     pub(crate) server_name: Option<Arc<str>>,
     pub(crate) version: &'static str,
+    /// The client's, if it was validated.
+    pub(crate) client_certificate: Option<CertificateDer<'static>>,
+}
+
+/// What a ClientHello leads to.
+enum Greeted {
+    /// Requests, over TLS that ends here.
+    Http(Arc<ServerTls>),
+    /// Bytes for a backend; TLS ends here first where there are settings for it.
+    Stream(Option<Arc<ServerTls>>, Destination),
+    /// No route has the name.
+    NoRoute,
+    /// No listener has the name, or none with a certificate.
+    Nobody,
 }
 
 /// Counts a connection while it lives.
@@ -91,9 +110,23 @@ async fn accept(worker: Rc<Worker>, accepted: Accepted) -> Result<(), Failure> {
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
     let state = worker.state();
-    let Some(protocol) = state.listener(&listener).map(|listener| listener.protocol) else {
+    let Some(found) = state.listener(&listener) else {
         return Ok(());
     };
+    if found.protocol == Protocol::Tcp {
+        let streams = found.hosts.find("").and_then(|host| host.streams.as_ref());
+        let rule = streams.and_then(|streams| streams.find(""));
+        let destination = rule.map(|rule| Destination::choose(&worker, &state, rule));
+        drop(state);
+        let idle = settings.limits.stream_idle;
+        // From here on nobody but the stream itself says how long it may last.
+        drop(activity);
+        let record = Record::new(worker, layer4::Protocol::Tcp, peer, local, None);
+        pass_on(&record, stream, &[], destination, idle).await;
+        return Ok(());
+    }
+    let is_tls = found.protocol.is_tls();
+    drop(state);
     let mut connection = Connection {
         id: worker.next_id(),
         worker: worker.clone(),
@@ -108,59 +141,142 @@ async fn accept(worker: Rc<Worker>, accepted: Accepted) -> Result<(), Failure> {
         activity,
         attributes: OnceCell::new(),
     };
-    match protocol {
-        Protocol::Http => {
-            let preface = tokio::time::timeout(head_timeout, starts_as_http2(&stream));
-            let http2 = preface.await??;
-            drop(state);
-            speak(Rc::new(connection), Gather(stream), http2).await
+    if is_tls {
+        let deadline = tokio::time::Instant::now() + handshake_timeout;
+        return greet(connection, stream, deadline).await;
+    }
+    let preface = tokio::time::timeout(head_timeout, starts_as_http2(&stream));
+    let http2 = preface.await??;
+    connection.scheme = Scheme::HTTP;
+    speak(Rc::new(connection), Gather(stream), http2).await
+}
+
+/// Reads whom the client wants, and serves it there; `deadline` is the end of the handshake's time.
+async fn greet(
+    mut connection: Connection,
+    mut stream: TcpStream,
+    deadline: tokio::time::Instant,
+) -> Result<(), Failure> {
+    let reading = client_hello::read(&mut stream);
+    let Some(hello) = tokio::time::timeout_at(deadline, reading).await?? else {
+        return Ok(());
+    };
+    let name = hello.server_name.as_deref().unwrap_or_default();
+    match greeted(&connection, name) {
+        Greeted::Nobody => {
+            tracing::debug!(peer = %connection.peer, name, "no listener with a certificate for this name");
+            Ok(())
         }
-        Protocol::Https => {
-            drop(state);
-            let handshake = handshake(&worker, &mut connection, stream);
-            let stream = tokio::time::timeout(handshake_timeout, handshake).await??;
-            let Some(stream) = stream else { return Ok(()) };
+        Greeted::Http(tls) => {
+            let handshake = handshake(&tls, hello, stream);
+            let (stream, info) = tokio::time::timeout_at(deadline, handshake).await??;
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            connection.tls = Some(info);
             connection.scheme = Scheme::HTTPS;
             speak(Rc::new(connection), stream, http2).await
+        }
+        Greeted::NoRoute => {
+            let record = record(connection, &hello);
+            pass_on(&record, stream, &hello.seen, None, Duration::ZERO).await;
+            Ok(())
+        }
+        Greeted::Stream(None, destination) => {
+            let idle = connection.settings.limits.stream_idle;
+            let record = record(connection, &hello);
+            pass_on(&record, stream, &hello.seen, Some(destination), idle).await;
+            Ok(())
+        }
+        Greeted::Stream(Some(tls), destination) => {
+            let idle = connection.settings.limits.stream_idle;
+            let record = record(connection, &hello);
+            record.end.set(End::Reset);
+            let handshake = handshake(&tls, hello, stream);
+            let (stream, _) = tokio::time::timeout_at(deadline, handshake).await??;
+            record.end.set(End::Shutdown);
+            tcp_proxy::serve(&record, stream, &[], destination, idle).await;
+            Ok(())
         }
     }
 }
 
-/// TLS with the configuration of the listener that the name leads to; `None` where no listener has the name.
+/// What a stream is noted under, and the end of the connection's own watch: from here on nobody but the stream says how long it
+/// may last.
+fn record(connection: Connection, hello: &ClientHello) -> Record {
+    Record::new(
+        connection.worker,
+        layer4::Protocol::Tls,
+        connection.peer,
+        connection.local,
+        hello.server_name.clone(),
+    )
+}
+
+/// Serves a stream as it came, or refuses it.
+async fn pass_on(
+    record: &Record,
+    mut stream: TcpStream,
+    seen: &[u8],
+    destination: Option<Destination>,
+    idle: Duration,
+) {
+    match destination {
+        Some(destination) => {
+            tcp_proxy::serve(record, &mut stream, seen, destination, idle).await;
+        }
+        None => record.end.set(End::NoRoute),
+    }
+    if record.end.get().is_failure() {
+        tcp_proxy::refuse(&stream);
+    }
+}
+
+/// Where a name leads.
+fn greeted(connection: &Connection, name: &str) -> Greeted {
+    let worker = &connection.worker;
+    let state = worker.state();
+    let listener = state.listener(&connection.listener);
+    let Some(host) = listener.and_then(|listener| listener.hosts.find(name)) else {
+        return Greeted::Nobody;
+    };
+    let tls = state.published.tls.get(host).cloned();
+    let Some(streams) = &host.streams else {
+        return tls.map_or(Greeted::Nobody, Greeted::Http);
+    };
+    let Some(rule) = streams.find(name) else {
+        return Greeted::NoRoute;
+    };
+    let destination = || Destination::choose(worker, &state, rule);
+    match (streams.tls, tls) {
+        (StreamTls::Terminate, None) => Greeted::Nobody,
+        (StreamTls::Terminate, tls) => Greeted::Stream(tls, destination()),
+        (StreamTls::Passthrough | StreamTls::None, _) => Greeted::Stream(None, destination()),
+    }
+}
+
+/// TLS with the configuration of the listener that the name leads to.
 async fn handshake(
-    worker: &Worker,
-    connection: &mut Connection,
+    tls: &ServerTls,
+    hello: ClientHello,
     stream: TcpStream,
-) -> Result<Option<tokio_rustls::server::TlsStream<TcpStream>>, Failure> {
-    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-    let name: Option<Arc<str>> = start
-        .client_hello()
-        .server_name()
-        .map(|name| name.to_ascii_lowercase().into());
-    let config = {
-        let state = worker.state();
-        let listener = state.listener(&connection.listener);
-        let host =
-            listener.and_then(|listener| listener.hosts.find(name.as_deref().unwrap_or_default()));
-        host.and_then(|host| host.tls.as_ref())
-            .and_then(|tls| state.published.tls.get(tls))
-            .cloned()
-    };
-    let Some(config) = config else {
-        tracing::debug!(peer = %connection.peer, name = name.as_deref(), "no certificate for this name");
-        return Ok(None);
-    };
-    let stream = start.into_stream(config).await?;
-    let version = match stream.get_ref().1.protocol_version() {
+) -> Result<(TlsStream<TcpStream>, TlsInfo), Failure> {
+    if !hello.is_all {
+        return Err("bytes behind the first message, which nobody asked for".into());
+    }
+    let start = StartHandshake::from_parts(hello.accepted, stream);
+    let stream = start.into_stream(tls.config.clone()).await?;
+    let session = stream.get_ref().1;
+    let version = match session.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
     };
-    connection.tls = Some(TlsInfo {
-        server_name: name,
+    let clients = tls.clients.as_ref();
+    let client_certificate = clients.map(|clients| clients.validated(session));
+    let info = TlsInfo {
+        server_name: hello.server_name,
         version,
-    });
-    Ok(Some(stream))
+        client_certificate: client_certificate.transpose()?.flatten(),
+    };
+    Ok((stream, info))
 }
 
 /// Whether the first bytes are HTTP/2's preface (RFC 9113 section 3.4). No HTTP/1 method begins with `PRI `.

@@ -9,6 +9,16 @@ use tidegate_model::{FailureCause, FilterId};
 use crate::check::Refused;
 use crate::upstream::ConnectError;
 
+/// Envoy's response flags (`response.flags` of filters), as far as they have a meaning here.
+pub(crate) mod flags {
+    pub(crate) const NO_HEALTHY_UPSTREAM: u64 = 1 << 1;
+    pub(crate) const UPSTREAM_REQUEST_TIMEOUT: u64 = 1 << 2;
+    pub(crate) const UPSTREAM_CONNECTION_FAILURE: u64 = 1 << 5;
+    pub(crate) const UPSTREAM_CONNECTION_TERMINATION: u64 = 1 << 6;
+    pub(crate) const NO_ROUTE_FOUND: u64 = 1 << 8;
+    pub(crate) const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 1 << 14;
+}
+
 /// A reason to answer ourselves.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -29,6 +39,19 @@ pub(crate) enum Error {
     UnresolvedFilter {
         reference: Arc<str>,
         reason: Arc<str>,
+    },
+    /// A route that answers every request with a status (`Filter::Refuse`).
+    #[error("the route refuses every request: {reason}")]
+    Answered {
+        status: StatusCode,
+        reason: Arc<str>,
+    },
+    /// More requests of one client at a time than the route answers.
+    #[error("more than {most} requests of one client at a time in zone {zone}")]
+    TooMany {
+        zone: Arc<str>,
+        most: u32,
+        status: StatusCode,
     },
     /// A filter that cannot run, and whose policy is Closed.
     #[error("filter {filter} cannot run ({}): {message}", .cause.as_str())]
@@ -64,6 +87,9 @@ pub(crate) enum Error {
     /// The client's body broke off or was malformed.
     #[error("the request body broke off")]
     RequestBody,
+    /// The response's body broke off before its head went out.
+    #[error("the response body broke off")]
+    ResponseBody,
     /// A filter holds back more than its `bufferedBody`.
     #[error("filter {0} holds back more of the request body than its limits.bufferedBody")]
     RequestTooLarge(FilterId),
@@ -76,6 +102,9 @@ pub(crate) enum Error {
     /// `timeouts.backendRequest`
     #[error("no response within timeouts.backendRequest {0:?}")]
     BackendTimeout(Duration),
+    /// `timeouts.read` or `timeouts.send`
+    #[error("{endpoint}: silent for {limit:?}, longer than the route allows")]
+    Silent { endpoint: String, limit: Duration },
     /// A filter changed the request into something that cannot be sent.
     #[error("a filter left a request that cannot be sent: {0}")]
     Unsendable(&'static str),
@@ -92,6 +121,7 @@ impl Error {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refused) => refused.status,
+            Self::Answered { status, .. } | Self::TooMany { status, .. } => *status,
             Self::NoListener | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::UnresolvedFilter { .. }
@@ -107,11 +137,14 @@ impl Error {
             | Self::Upstream { .. }
             | Self::UnaskedUpgrade(_)
             | Self::NoStatus
+            | Self::ResponseBody
             | Self::Reset(_) => StatusCode::BAD_GATEWAY,
             Self::RequestBody => StatusCode::BAD_REQUEST,
             Self::RequestTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ResponseTooLarge(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::RequestTimeout(_) | Self::BackendTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::RequestTimeout(_) | Self::BackendTimeout(_) | Self::Silent { .. } => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
         }
     }
 
@@ -123,6 +156,8 @@ impl Error {
             Self::Misdirected => "misdirected_request",
             Self::NoRoute => "route_not_found",
             Self::UnresolvedFilter { .. } => "filter_unresolved",
+            Self::Answered { .. } => "route_refuses",
+            Self::TooMany { .. } => "too_many_requests_at_once",
             Self::Filter {
                 cause: FailureCause::Load,
                 ..
@@ -154,13 +189,30 @@ impl Error {
             Self::Upstream { .. } => "upstream_reset",
             Self::UnaskedUpgrade(_) => "upstream_unasked_upgrade",
             Self::RequestBody => "request_body_error",
+            Self::ResponseBody => "upstream_reset",
             Self::RequestTooLarge(_) => "request_payload_too_large",
             Self::ResponseTooLarge(_) => "response_payload_too_large",
             Self::RequestTimeout(_) => "request_timeout",
             Self::BackendTimeout(_) => "backend_timeout",
+            Self::Silent { .. } => "upstream_silent",
             Self::Unsendable(_) => "request_unsendable",
             Self::NoStatus => "response_without_status",
             Self::Reset(_) => "filter_reset",
+        }
+    }
+
+    /// Envoy's flags for it.
+    pub(crate) fn flags(&self) -> u64 {
+        match self {
+            Self::NoEndpoint(_) => flags::NO_HEALTHY_UPSTREAM,
+            Self::Connect { .. } => flags::UPSTREAM_CONNECTION_FAILURE,
+            Self::Upstream { .. } | Self::ResponseBody => flags::UPSTREAM_CONNECTION_TERMINATION,
+            Self::RequestTimeout(_) | Self::BackendTimeout(_) | Self::Silent { .. } => {
+                flags::UPSTREAM_REQUEST_TIMEOUT
+            }
+            Self::NoListener | Self::NoRoute => flags::NO_ROUTE_FOUND,
+            Self::RequestBody => flags::DOWNSTREAM_CONNECTION_TERMINATION,
+            _ => 0,
         }
     }
 
@@ -173,6 +225,7 @@ impl Error {
                 | Self::NoRoute
                 | Self::Misdirected
                 | Self::RequestBody
-        )
+                | Self::TooMany { .. }
+        ) && !matches!(self, Self::Answered { status, .. } if status.is_client_error())
     }
 }

@@ -17,8 +17,9 @@ use tidegate_model::{BackendTarget, Mirror, RequestHead, RouteEntry};
 use tidegate_wasm::{Direction, LocalReply};
 use tokio::time::Instant;
 
-use self::outgoing::declared_length;
-use self::routing::{choose, find, lower_host};
+use self::outgoing::{declared_length, exact_length};
+pub(crate) use self::routing::choose;
+use self::routing::{find, lower_host};
 use crate::activity::Lengths;
 use crate::attributes;
 use crate::body::Body;
@@ -29,10 +30,10 @@ use crate::error::Error;
 use crate::filtered::Filtered;
 use crate::forward::{self, Plan, Tries};
 use crate::forwarded;
-use crate::request::{Flow, Held, Prefix, reply_response};
+use crate::request::{Flow, Held, reply_response};
 use crate::response::ResponseBody;
 use crate::session::{self, Bound};
-use crate::stream::{Record, Stream};
+use crate::stream::{FILTER_REPLY, Record, Stream};
 use crate::upgrade;
 
 /// What one request needs while it is being answered.
@@ -43,8 +44,6 @@ pub(crate) struct Exchange {
     /// End of `timeouts.request`.
     deadline: Option<Instant>,
     pub(crate) mirrors: Vec<Mirror>,
-    /// What filters that hold the head for the body have already let pass of it.
-    pub(crate) prefix: Option<Prefix>,
 }
 
 /// Answers a request. Never fails: whatever happens becomes a response or a broken body.
@@ -77,6 +76,7 @@ pub(crate) async fn serve(
         signal: Rc::default(),
         failure: RefCell::default(),
         reply: RefCell::default(),
+        permits: RefCell::default(),
         received: Rc::default(),
         sent: Cell::new(0),
     });
@@ -85,7 +85,6 @@ pub(crate) async fn serve(
         upgrade,
         deadline: None,
         mirrors: Vec::new(),
-        prefix: None,
     };
     let outcome = exchange.run(head, incoming, refused).await;
     let response = match outcome {
@@ -127,6 +126,8 @@ fn record(parts: &Parts, head: &mut RequestHead, peer: std::net::SocketAddr) -> 
         rule: None,
         status: 0,
         details: "",
+        flags: 0,
+        trailers: None,
         filter: None,
         tries: Tries::default(),
         cluster: None,
@@ -220,7 +221,7 @@ impl Exchange {
             .await?
         {
             Flow::Continue => {}
-            Flow::Reply(response) => return self.back(response, "filter_reply").await,
+            Flow::Reply(response) => return self.back(response, FILTER_REPLY).await,
         }
         let chosen = match &bound {
             Some(bound) => bound.backend,
@@ -244,7 +245,7 @@ impl Exchange {
                 .await?
             {
                 Flow::Continue => {}
-                Flow::Reply(response) => return self.back(response, "filter_reply").await,
+                Flow::Reply(response) => return self.back(response, FILTER_REPLY).await,
             }
         }
         let backend = match &backend.target {
@@ -259,7 +260,7 @@ impl Exchange {
         stream
             .chain
             .borrow_mut()
-            .with_io(|io| io.attributes.cluster_name = Some(backend.key.clone()));
+            .with_io(|io| io.attributes.backend = Some(backend.clone()));
         let head = self.sendable(held)?;
         let (head, body) = self.outgoing(head, body);
         let body = self.mirror(&head, body);
@@ -281,7 +282,7 @@ impl Exchange {
         let rule = &entry.rule;
         let plan = Plan {
             retry: rule.retry.as_ref(),
-            try_timeout: rule.timeouts.backend_request,
+            timeouts: &rule.timeouts,
             upgrade: self.upgrade.as_ref().map(|(protocol, _)| protocol.clone()),
             endpoint: bound.map(|bound| &bound.endpoint),
             received: &stream.received,
@@ -327,7 +328,7 @@ impl Exchange {
         };
         if has_modules {
             stream.settle_io().await;
-            attributes::upstream(&stream);
+            attributes::upstream(&stream, &pooled);
         }
         session::keep(&stream, rule, bound, response.headers_mut());
         upgrade::join(
@@ -335,6 +336,8 @@ impl Exchange {
             pooled,
             &stream.connection,
             self.upgrade.take().map(|(_, on_upgrade)| on_upgrade),
+            rule.timeouts.read,
+            &stream.permits,
         )
     }
 
@@ -364,14 +367,16 @@ impl Exchange {
         if !stream.chain.borrow().has_modules() || tunnel {
             return Ok(response);
         }
-        let exact = response.body().size_hint().exact();
+        Ok(self.past_body_filters(response))
+    }
+
+    /// Puts the body filters in front of the body, and makes length and body agree.
+    fn past_body_filters(&self, response: Response<Body>) -> Response<Body> {
         let declared = declared_length(response.headers());
         let head_only = self.stream.record.borrow().method == Method::HEAD;
         let (mut parts, body) = response.into_parts();
-        let prefix = stream.chain.borrow_mut().prefix.take();
-        let waited = prefix.is_some();
-        let exact = exact.filter(|_| !waited);
-        let body = match Filtered::new(&stream, Direction::Response, body, declared, prefix) {
+        let exact = exact_length(&body);
+        let body = match Filtered::new(&self.stream, Direction::Response, body, declared) {
             Ok(filtered) => Body::Filtered(Box::new(filtered)),
             Err(body) => {
                 match exact {
@@ -381,13 +386,13 @@ impl Exchange {
                             .headers
                             .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
                     }
-                    None if !waited => drop(parts.headers.remove(header::CONTENT_LENGTH)),
+                    None => drop(parts.headers.remove(header::CONTENT_LENGTH)),
                     _ => {}
                 }
                 body
             }
         };
-        Ok(Response::from_parts(parts, body))
+        Response::from_parts(parts, body)
     }
 
     /// The host's own answer to an error, past the filters that have seen the request.
@@ -396,6 +401,7 @@ impl Exchange {
         {
             let mut record = stream.record.borrow_mut();
             record.details = error.details();
+            record.flags = error.flags();
             if let Error::Filter { filter, .. } = error {
                 record.filter = Some(filter.to_string());
             }
@@ -410,7 +416,16 @@ impl Exchange {
         // A filter that has failed is out of the chain; the others may still add to the answer, and if one fails over it the
         // answer goes out as it is.
         let plain = crate::response::own(error);
-        let mut response = stream.respond(own).await.unwrap_or(plain);
+        let has_modules = stream.chain.borrow().has_modules();
+        if has_modules {
+            stream.settle_io().await;
+            attributes::own_answer(&stream);
+        }
+        let mut response = match stream.respond(own).await {
+            Ok(response) if has_modules => self.past_body_filters(response),
+            Ok(response) => response,
+            Err(_) => plain,
+        };
         let version = stream.record.borrow().version;
         if matches!(error, Error::Refused(_) | Error::RequestBody) && version < Version::HTTP_2 {
             // Where the next request would begin is as doubtful as this one was.

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
-use tidegate_model::{Endpoint, PackedHeaders, RequestHead, Retry};
+use tidegate_model::{Endpoint, PackedHeaders, RequestHead, Retry, Timeouts};
 
 use crate::body::{Body, Received, Replay};
 use crate::error::Error;
+use crate::silence::Silence;
 use crate::upstream::{Cluster, Host, Pooled};
 use crate::worker::Worker;
 
@@ -23,8 +24,8 @@ const BACKOFF: Duration = Duration::from_millis(25);
 /// What a request is sent with.
 pub(crate) struct Plan<'a> {
     pub(crate) retry: Option<&'a Retry>,
-    /// Limit for each try.
-    pub(crate) try_timeout: Option<Duration>,
+    /// Limits for each try.
+    pub(crate) timeouts: &'a Timeouts,
     /// `Upgrade`, where the client asks to leave HTTP.
     pub(crate) upgrade: Option<HeaderValue>,
     /// Where the client's session leads: asked first, while it is fit.
@@ -113,11 +114,13 @@ async fn attempt(
     } else {
         SAFE_RETRIES
     };
+    let (silence, body) = Silence::on(plan.timeouts, body);
     let parts = Parts::new(head, body, plan.upgrade.as_ref());
-    let exchange = exchange(worker, cluster, parts, Some(plan), safe_retries, tries);
+    let bounds = Some((plan, silence.as_ref()));
+    let exchange = exchange(worker, cluster, parts, bounds, safe_retries, tries);
     // Pinned here once: a copy in each branch would double the size of every request's future.
     let mut exchange = pin!(exchange);
-    match plan.try_timeout {
+    match plan.timeouts.backend_request {
         None => exchange.await,
         Some(limit) => {
             let tried = tokio::time::timeout(limit, exchange.as_mut()).await;
@@ -131,10 +134,12 @@ async fn exchange(
     worker: &Worker,
     cluster: &Rc<Cluster>,
     mut parts: Parts,
-    plan: Option<&Plan<'_>>,
+    bounds: Option<(&Plan<'_>, Option<&Silence>)>,
     safe_retries: u32,
     tries: &mut Tries,
 ) -> Result<(Response<Incoming>, Pooled), Error> {
+    let plan = bounds.map(|(plan, _)| plan);
+    let silence = bounds.and_then(|(_, silence)| silence);
     let mut tried: Vec<Rc<Host>> = Vec::new();
     let (mut fresh, mut repeated) = (false, false);
     loop {
@@ -143,7 +148,9 @@ async fn exchange(
             .ok_or_else(|| Error::NoEndpoint(cluster.key()))?;
         tries.count += 1;
         tries.host = Some(host.clone());
-        let timeout = cluster.connect_timeout();
+        let timeout = plan
+            .and_then(|plan| plan.timeouts.connect)
+            .unwrap_or_else(|| cluster.connect_timeout());
         let connection = if fresh {
             Box::pin(host.open(timeout)).await
         } else {
@@ -169,9 +176,27 @@ async fn exchange(
             // Any request may be told that it was not processed.
             Some(parts.keep_with_body(worker.config.limits.replay_bytes))
         } else {
-            (pooled.reused && parts.is_repeatable()).then(|| parts.keep())
+            // A call of a filter is nothing that its client sent: that it may be repeated, nobody has said.
+            let repeatable = plan.is_some() && pooled.reused && parts.is_repeatable();
+            repeatable.then(|| parts.keep())
         };
-        match pooled.send(parts.request(http2)?).await {
+        let sent = {
+            let mut sending = pin!(pooled.send(parts.request(http2)?));
+            match silence {
+                None => sending.await,
+                Some(silence) => match silence.during(sending.as_mut()).await {
+                    Ok(sent) => sent,
+                    Err(limit) => {
+                        host.failed();
+                        return Err(Error::Silent {
+                            endpoint: host.endpoint.to_string(),
+                            limit,
+                        });
+                    }
+                },
+            }
+        };
+        match sent {
             Ok(response) => {
                 if let Some(kept) = kept {
                     kept.settle();
@@ -198,7 +223,8 @@ async fn exchange(
             }
             // Closed at the same moment: an idempotent request without a body may be sent once more (RFC 9110 section 9.2.2).
             Err(failed)
-                if pooled.reused
+                if plan.is_some()
+                    && pooled.reused
                     && !repeated
                     && kept.as_ref().is_some_and(Kept::is_repeatable)
                     && is_close(&failed.error) =>
@@ -221,7 +247,7 @@ async fn exchange(
     }
 }
 
-/// A single call, without a route's tries.
+/// A single call, without a route's tries: sent again only where its endpoint cannot have done anything about it.
 pub(crate) async fn once(
     worker: &Worker,
     cluster: &Rc<Cluster>,

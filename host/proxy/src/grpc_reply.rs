@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use tidegate_wasm::LocalReply;
+use tidegate_wasm::{LocalReply, grpc_status_of};
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -17,7 +17,9 @@ pub(crate) fn is_grpc(content_type: &HeaderValue) -> bool {
 
 /// The reply as headers alone: 200, the status, and the body as the message.
 pub(crate) fn of(mut reply: LocalReply) -> LocalReply {
-    let status = reply.grpc_status.unwrap_or_else(|| status_of(reply.status));
+    let status = reply
+        .grpc_status
+        .unwrap_or_else(|| grpc_status_of(reply.status));
     let message = encoded(&std::mem::replace(&mut reply.body, Bytes::new()));
     reply.headers.insert(
         header::CONTENT_TYPE,
@@ -31,18 +33,6 @@ pub(crate) fn of(mut reply: LocalReply) -> LocalReply {
     }
     reply.status = StatusCode::OK;
     reply
-}
-
-/// The gRPC project's mapping of HTTP status codes, as Envoy has it.
-fn status_of(status: StatusCode) -> u32 {
-    match status.as_u16() {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
-    }
 }
 
 /// Percent-encoding of `grpc-message`: what is visible ASCII, except for the percent sign, stays.

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::layer4::Protocol;
+
 /// Upper bounds of the request time buckets, in milliseconds (OpenTelemetry's `http.server.request.duration`).
 const BUCKETS: [u64; 14] = [
     5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000,
@@ -22,8 +24,42 @@ pub(crate) struct WorkerMetrics {
     pub(crate) connect_failures: AtomicU64,
     pub(crate) received: AtomicU64,
     pub(crate) sent: AtomicU64,
+    pub(crate) streams: [StreamCounters; 3],
     /// By response details: only what the host itself answered.
     own_replies: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+/// What is counted of streams of one protocol.
+#[derive(Default)]
+pub(crate) struct StreamCounters {
+    pub(crate) total: AtomicU64,
+    pub(crate) active: AtomicU64,
+    pub(crate) received: AtomicU64,
+    pub(crate) sent: AtomicU64,
+    /// By reason: those that came to no backend, and datagrams that were dropped.
+    failures: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl StreamCounters {
+    pub(crate) fn begin(&self) {
+        add(&self.total, 1);
+        add(&self.active, 1);
+    }
+
+    pub(crate) fn end(&self, received: u64, sent: u64) {
+        add(&self.active, u64::MAX);
+        add(&self.received, received);
+        add(&self.sent, sent);
+    }
+
+    pub(crate) fn fail(&self, reason: &'static str) {
+        *self
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(reason)
+            .or_default() += 1;
+    }
 }
 
 fn add(counter: &AtomicU64, value: u64) {
@@ -155,6 +191,7 @@ pub(crate) fn write(out: &mut String, workers: &[std::sync::Arc<WorkerMetrics>])
             "# HELP tidegate_{name} {help}\n# TYPE tidegate_{name} {kind}\ntidegate_{name} {value}"
         );
     }
+    write_streams(out, workers);
     let mut replies: BTreeMap<&'static str, u64> = BTreeMap::new();
     for worker in workers {
         for (details, count) in worker
@@ -176,5 +213,69 @@ pub(crate) fn write(out: &mut String, workers: &[std::sync::Arc<WorkerMetrics>])
             out,
             "tidegate_own_replies_total{{details=\"{details}\"}} {count}"
         );
+    }
+}
+
+/// The series of streams, by protocol.
+fn write_streams(out: &mut String, workers: &[std::sync::Arc<WorkerMetrics>]) {
+    type Counter = fn(&StreamCounters) -> &AtomicU64;
+    let names = Protocol::ALL.map(Protocol::label);
+    let series: [(&str, &str, &str, Counter); 4] = [
+        (
+            "streams_total",
+            "counter",
+            "Connections passed on, and sessions of UDP.",
+            |c| &c.total,
+        ),
+        ("streams_active", "gauge", "Those that are open.", |c| {
+            &c.active
+        }),
+        (
+            "stream_received_bytes_total",
+            "counter",
+            "Bytes from clients on ended streams.",
+            |c| &c.received,
+        ),
+        (
+            "stream_sent_bytes_total",
+            "counter",
+            "Bytes to clients on ended streams.",
+            |c| &c.sent,
+        ),
+    ];
+    for (name, kind, help, get) in series {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "# HELP tidegate_{name} {help}\n# TYPE tidegate_{name} {kind}"
+        );
+        for (at, protocol) in names.iter().enumerate() {
+            let value = workers.iter().fold(0_u64, |total, worker| {
+                total.wrapping_add(get(&worker.streams[at]).load(Ordering::Relaxed))
+            });
+            let _ = writeln!(out, "tidegate_{name}{{protocol=\"{protocol}\"}} {value}");
+        }
+    }
+    let _ = writeln!(
+        out,
+        "# HELP tidegate_stream_failures_total Streams that came to no backend, and datagrams dropped, by reason.\n# TYPE tidegate_stream_failures_total counter"
+    );
+    for (at, protocol) in names.iter().enumerate() {
+        let mut failures: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for worker in workers {
+            let of_worker = worker.streams[at]
+                .failures
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            for (reason, count) in of_worker.iter() {
+                *failures.entry(reason).or_default() += count;
+            }
+        }
+        for (reason, count) in failures {
+            let _ = writeln!(
+                out,
+                "tidegate_stream_failures_total{{protocol=\"{protocol}\",reason=\"{reason}\"}} {count}"
+            );
+        }
     }
 }

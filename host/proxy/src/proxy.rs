@@ -51,6 +51,7 @@ impl Proxy {
         let current = Current::new();
         let config = Arc::new(config);
         let post = Arc::default();
+        let in_flight = Arc::default();
         let side = SideThreads::new();
         let mut workers = Vec::new();
         for index in 0..config.workers.max(1) {
@@ -64,6 +65,7 @@ impl Proxy {
                 commands,
                 post: Arc::clone(&post),
                 side: Arc::clone(&side),
+                in_flight: Arc::clone(&in_flight),
                 index,
             };
             let thread = std::thread::Builder::new()
@@ -96,10 +98,7 @@ impl Proxy {
         let wanted: Vec<ListenerKey> = snapshot
             .listeners
             .iter()
-            .map(|l| ListenerKey {
-                bind: l.bind,
-                port: l.port,
-            })
+            .map(|listener| ListenerKey::of(listener))
             .collect();
         // First the state, then its sockets: a new listener must find its routes.
         self.current.replace(Published {
@@ -128,23 +127,35 @@ impl Proxy {
             if bound.contains_key(key) {
                 continue;
             }
-            let sockets = sockets::bind(key.bind, self.workers.len())
-                .and_then(|sockets| Ok((sockets[0].local_addr()?, sockets)));
-            match sockets {
+            match self.listen(*key) {
                 Err(error) => errors.push(BindError {
                     address: key.bind,
                     error,
                 }),
-                Ok((address, sockets)) => {
-                    bound.insert(*key, address);
-                    for (worker, socket) in self.workers.iter().zip(sockets) {
-                        // A worker that has ended accepts nothing, which its thread has reported.
-                        let _ = worker.commands.send(Command::Listen(*key, socket));
-                    }
-                }
+                Ok(address) => drop(bound.insert(*key, address)),
             }
         }
         errors
+    }
+
+    /// Binds an address for every worker.
+    fn listen(&self, key: ListenerKey) -> io::Result<SocketAddr> {
+        let (address, commands): (_, Vec<Command>) = if key.udp {
+            let sockets = sockets::bind_udp(key.bind, self.workers.len())?;
+            let address = sockets[0].local_addr()?;
+            let receive = |socket| Command::Receive(key, socket);
+            (address, sockets.into_iter().map(receive).collect())
+        } else {
+            let sockets = sockets::bind(key.bind, self.workers.len())?;
+            let address = sockets[0].local_addr()?;
+            let listen = |socket| Command::Listen(key, socket);
+            (address, sockets.into_iter().map(listen).collect())
+        };
+        for (worker, command) in self.workers.iter().zip(commands) {
+            // A worker that has ended accepts nothing, which its thread has reported.
+            let _ = worker.commands.send(command);
+        }
+        Ok(address)
     }
 
     /// The bound addresses: the port that the snapshot names, and where it is served.

@@ -1,13 +1,12 @@
 //! The request's way through the filters.
 
-use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body::Body as _;
 use tidegate_model::{
-    Filter, FilterMode, FilterSpec, ListenerHost, Mirror, PathMatch, RequestHead,
+    Concurrency, Filter, FilterMode, FilterSpec, ListenerHost, Mirror, PathMatch, RequestHead,
 };
 use tidegate_wasm::{Action, Callback, Direction, LocalReply, StreamIo};
 
@@ -37,14 +36,6 @@ pub(crate) enum Held {
     Plain(RequestHead),
     /// In the exchange's data.
     Chain,
-}
-
-/// What a filter that held the head back for the body has let pass of the body.
-pub(crate) struct Prefix {
-    /// Its step.
-    pub(crate) after: usize,
-    pub(crate) data: Bytes,
-    pub(crate) end: bool,
 }
 
 impl Exchange {
@@ -81,6 +72,8 @@ impl Exchange {
                 }
                 Filter::Mirror(mirror) if takes(mirror) => self.mirrors.push(mirror.clone()),
                 Filter::Mirror(_) => {}
+                Filter::Concurrency(limit) => self.enter(limit)?,
+                Filter::Refuse { status, reason } => return Err(refusal(*status, reason)),
                 Filter::Unresolved { reference, reason } => {
                     return Err(Error::UnresolvedFilter {
                         reference: reference.clone(),
@@ -118,6 +111,8 @@ impl Exchange {
                 }
                 Filter::Mirror(mirror) if takes(mirror) => self.mirrors.push(mirror.clone()),
                 Filter::Mirror(_) | Filter::ResponseHeaders(_) => {}
+                Filter::Concurrency(limit) => self.enter(limit)?,
+                Filter::Refuse { status, reason } => return Err(refusal(*status, reason)),
                 Filter::Unresolved { reference, reason } => {
                     return Err(Error::UnresolvedFilter {
                         reference: reference.clone(),
@@ -138,6 +133,22 @@ impl Exchange {
             }
         }
         Ok(Flow::Continue)
+    }
+
+    /// Takes a place among the requests of this client.
+    fn enter(&self, limit: &Concurrency) -> Result<(), Error> {
+        let stream = &self.stream;
+        let client = stream.record.borrow().client.ip();
+        let in_flight = &stream.connection.worker.in_flight;
+        let permit = in_flight
+            .enter(limit, client)
+            .ok_or_else(|| Error::TooMany {
+                zone: limit.zone.clone(),
+                most: limit.most,
+                status: limit.status,
+            })?;
+        stream.permits.borrow_mut().push(permit);
+        Ok(())
     }
 
     /// Changes the head, wherever it is.
@@ -182,7 +193,7 @@ impl Exchange {
             Called::Skipped | Called::Action(Action::Continue) => Ok(Next::Continue),
             Called::Reply(reply) => Ok(Next::Reply(reply)),
             Called::Action(Action::PauseHeaders) if !end_of_stream => {
-                Box::pin(self.await_body(at, body)).await
+                Box::pin(stream.await_body(at, Direction::Request, body)).await
             }
             Called::Action(_) => stream.resumed(at, Direction::Request).await,
         }
@@ -206,83 +217,13 @@ impl Exchange {
         *body = Tap::on(source, Direction::Request, std::iter::once(&shadow));
         chain.pass_shadow(shadow);
     }
-
-    /// The head waits while the body callbacks go on (`headersWaitForBody`), until one of them or a resume lets go.
-    async fn await_body(&mut self, at: usize, body: &mut Body) -> Result<Next, Error> {
-        let stream = self.stream.clone();
-        loop {
-            let frame = tokio::select! {
-                biased;
-                next = stream.resumed(at, Direction::Request) => {
-                    self.keep_prefix(at, false).await;
-                    return next;
-                }
-                frame = poll_fn(|cx| std::pin::Pin::new(&mut *body).poll_frame(cx)) => frame,
-            };
-            let (data, end) = match frame {
-                None => (Bytes::new(), true),
-                Some(Err(_)) => return Err(Error::RequestBody),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => (data, false),
-                    // Trailers release a body; they themselves are not sent on in this rare case.
-                    Err(_) => (Bytes::new(), true),
-                },
-            };
-            let bound = spec_bound(&stream, at);
-            stream.settle_io().await;
-            let held = stream.chain.borrow_mut().with_io(|io| {
-                io.request_body.extend_from_slice(&data);
-                io.request_body.len()
-            });
-            if held.unwrap_or_default() > bound {
-                let filter = stream
-                    .chain
-                    .borrow()
-                    .module(at)
-                    .map(|module| module.plugin.spec.id.clone());
-                return Err(filter.map_or(Error::RequestBody, Error::RequestTooLarge));
-            }
-            match stream
-                .call(at, Callback::RequestBody { end_of_stream: end })
-                .await?
-            {
-                Called::Reply(reply) => return Ok(Next::Reply(reply)),
-                Called::Skipped | Called::Action(Action::Continue) => {
-                    self.keep_prefix(at, end).await;
-                    return Ok(Next::Continue);
-                }
-                Called::Action(_) if end => {
-                    let next = stream.resumed(at, Direction::Request).await;
-                    self.keep_prefix(at, true).await;
-                    return next;
-                }
-                Called::Action(_) => {}
-            }
-        }
-    }
-
-    /// Keeps what a filter held of the body for the filters behind it.
-    async fn keep_prefix(&mut self, after: usize, end: bool) {
-        self.stream.settle_io().await;
-        let data = self
-            .stream
-            .chain
-            .borrow_mut()
-            .with_io(|io| std::mem::take(&mut io.request_body));
-        self.prefix = Some(Prefix {
-            after,
-            data: data.unwrap_or_default().freeze(),
-            end,
-        });
-    }
 }
 
-fn spec_bound(stream: &crate::stream::Stream, at: usize) -> usize {
-    stream
-        .chain
-        .borrow()
-        .module(at)
-        .map_or(usize::MAX, |module| module.plugin.spec.limits.buffered_body)
+fn refusal(status: StatusCode, reason: &Arc<str>) -> Error {
+    Error::Answered {
+        status,
+        reason: reason.clone(),
+    }
 }
 
 /// Whether a mirror's share takes this request.

@@ -10,7 +10,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::body::{Body, BodyError};
-use crate::error::Error;
+use crate::error::{Error, flags};
 use crate::stream::Stream;
 
 /// The body of a response to a client. It holds the exchange, which ends with it.
@@ -53,7 +53,10 @@ impl http_body::Body for ResponseBody {
                 if let Some(deadline) = &mut self.deadline
                     && deadline.as_mut().poll(cx).is_ready()
                 {
-                    self.stream.record.borrow_mut().details = "request_timeout";
+                    let mut record = self.stream.record.borrow_mut();
+                    record.details = "request_timeout";
+                    record.flags |= flags::UPSTREAM_REQUEST_TIMEOUT;
+                    drop(record);
                     return Poll::Ready(Some(Err(BodyError::Timeout)));
                 }
             }
@@ -62,6 +65,10 @@ impl http_body::Body for ResponseBody {
                     self.stream
                         .sent
                         .set(self.stream.sent.get() + data.len() as u64);
+                } else if let Some(trailers) = frame.trailers_ref()
+                    && self.stream.chain.borrow().has_modules()
+                {
+                    self.stream.record.borrow_mut().trailers = Some(Box::new(trailers.clone()));
                 }
                 if self.body.is_end_stream() {
                     self.stream.record.borrow_mut().complete = true;
@@ -72,6 +79,7 @@ impl http_body::Body for ResponseBody {
                 record.complete = true;
                 record.details = match error {
                     BodyError::Peer(_) | BodyError::Cancelled(_) => {
+                        record.flags |= flags::UPSTREAM_CONNECTION_TERMINATION;
                         "upstream_reset_after_response_started"
                     }
                     BodyError::Filter(details) => details,
@@ -100,11 +108,13 @@ pub(crate) fn own(error: &Error) -> Response<Body> {
         status.as_u16(),
         status.canonical_reason().unwrap_or_default()
     );
+    let text_length = text.len();
     let mut response = Response::new(Body::full(text.into()));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    let length = HeaderValue::from(text_length);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert(header::CONTENT_LENGTH, length);
     if status == StatusCode::METHOD_NOT_ALLOWED {
         // RFC 9110 section 15.5.6 demands it. What is refused here are CONNECT and TRACE, whatever the resource allows.
         response.headers_mut().insert(

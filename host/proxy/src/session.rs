@@ -12,7 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::{constant_time, digest, hmac};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use tidegate_model::{BackendTarget, Endpoint, RequestHead, Rule, Session, SessionCarrier};
+use tidegate_model::{
+    BackendTarget, CookieAttributes, Endpoint, RequestHead, Rule, SameSite, Session, SessionCarrier,
+};
 use tokio::time::Instant;
 
 use crate::stream::Stream;
@@ -103,14 +105,28 @@ pub(crate) fn keep(stream: &Stream, rule: &Rule, bound: Option<&Bound>, response
     }
     let connection = &stream.connection;
     let now = connection.worker.wall_time(Instant::now());
-    let is_secure = connection.scheme == Scheme::HTTPS;
-    if let Some((name, value)) = begin(rule, session, backend, &host.endpoint, now, is_secure) {
+    let client = Client {
+        is_secure: connection.scheme == Scheme::HTTPS,
+        agent: record
+            .user_agent
+            .as_ref()
+            .and_then(|agent| agent.to_str().ok()),
+    };
+    if let Some((name, value)) = begin(rule, session, backend, &host.endpoint, now, client) {
         if name == header::SET_COOKIE {
             response.append(name, value);
         } else {
             response.insert(name, value);
         }
     }
+}
+
+/// Who gets a session.
+#[derive(Clone, Copy)]
+struct Client<'a> {
+    is_secure: bool,
+    /// `User-Agent`
+    agent: Option<&'a str>,
 }
 
 /// Whatever a client brought, it is bound to this endpoint from now on.
@@ -120,7 +136,7 @@ fn begin(
     backend: &str,
     endpoint: &Endpoint,
     now: SystemTime,
-    is_secure: bool,
+    client: Client<'_>,
 ) -> Option<(HeaderName, HeaderValue)> {
     let (id, key) = identity(rule, backend, endpoint);
     let time = seconds(now).to_be_bytes();
@@ -132,11 +148,10 @@ fn begin(
             name,
             path,
             permanent,
+            attributes,
         } => {
-            let mut cookie = format!("{name}={token}; Path={path}; HttpOnly; SameSite=Lax");
-            if is_secure {
-                cookie.push_str("; Secure");
-            }
+            let mut cookie = format!("{name}={token}; Path={path}; HttpOnly");
+            attribute(&mut cookie, attributes, now, client);
             if let (true, Some(limit)) = (permanent, session.absolute_timeout) {
                 // A fraction of a second would be a cookie that is over at once.
                 let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
@@ -145,6 +160,64 @@ fn begin(
             Some((header::SET_COOKIE, cookie.parse().ok()?))
         }
     }
+}
+
+/// Writes the attributes of a cookie.
+fn attribute(
+    cookie: &mut String,
+    attributes: &CookieAttributes,
+    now: SystemTime,
+    client: Client<'_>,
+) {
+    let same_site = match attributes.same_site {
+        SameSite::Lax => Some("Lax"),
+        SameSite::Strict => Some("Strict"),
+        SameSite::None if attributes.same_site_where_known => {
+            let known = client.agent.is_none_or(knows_same_site_none);
+            known.then_some("None")
+        }
+        SameSite::None => Some("None"),
+        SameSite::Unsaid => None,
+    };
+    if let Some(same_site) = same_site {
+        cookie.push_str("; SameSite=");
+        cookie.push_str(same_site);
+    }
+    if client.is_secure || attributes.secure {
+        cookie.push_str("; Secure");
+    }
+    if let Some(domain) = &attributes.domain {
+        cookie.push_str("; Domain=");
+        cookie.push_str(domain);
+    }
+    if let Some(expires) = attributes.expires {
+        let at = jiff::Timestamp::try_from(now + expires);
+        if let Ok(at) = at.map(|at| at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()) {
+            cookie.push_str("; Expires=");
+            cookie.push_str(&at);
+        }
+    }
+}
+
+/// Browsers that take `SameSite=None` for `Strict`: those of iOS 12, Safari of macOS 10.14, Chrome 50 to 69
+/// (<https://www.chromium.org/updates/same-site/incompatible-clients/>).
+fn knows_same_site_none(agent: &str) -> bool {
+    let ios12 = (agent.contains("iPhone") || agent.contains("iPad") || agent.contains("iPod"))
+        && agent.contains("OS 12_");
+    let safari =
+        agent.contains("Mac OS X 10_14") && agent.contains("Safari/") && !agent.contains("Chrom");
+    let chrome = agent
+        .split("Chrom")
+        .skip(1)
+        .filter_map(|rest| rest.strip_prefix("e/").or(rest.strip_prefix("ium/")))
+        .any(|rest| {
+            let version = rest
+                .split('.')
+                .next()
+                .and_then(|version| version.parse::<u32>().ok());
+            version.is_some_and(|version| (50..70).contains(&version))
+        });
+    !(ios12 || safari || chrome)
 }
 
 /// What stands for an endpoint in tokens of this rule, and what seals them.

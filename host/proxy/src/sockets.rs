@@ -1,7 +1,7 @@
 //! Listening sockets: one for each worker on the same address (`SO_REUSEPORT`), and an honest error where the port is taken.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -21,6 +21,41 @@ pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListe
         sockets.push(listen(bound)?);
     }
     Ok(sockets)
+}
+
+/// The same for datagrams: the system gives each client to one of the sockets and keeps to that.
+///
+/// # Errors
+/// As for connections.
+pub(crate) fn bind_udp(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
+    if address.port() != 0 {
+        // Without SO_REUSEPORT whoever is bound there already refuses us.
+        datagrams(address)?.bind(&address.into())?;
+    }
+    let first = receive(address)?;
+    let bound = first.local_addr()?;
+    let mut sockets = vec![first];
+    for _ in 1..count {
+        sockets.push(receive(bound)?);
+    }
+    Ok(sockets)
+}
+
+fn receive(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = datagrams(address)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn datagrams(address: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
 }
 
 /// Whether anybody listens there, ourselves included.
@@ -77,5 +112,20 @@ mod tests {
         );
         drop(sockets);
         bind(taken, 1).expect("free again");
+    }
+
+    #[test]
+    fn a_port_of_datagrams_in_use_is_an_error() {
+        let free: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let sockets = bind_udp(free, 2).expect("a free port");
+        let taken = sockets[0].local_addr().expect("bound");
+        assert_eq!(sockets[1].local_addr().expect("bound"), taken);
+        assert_eq!(
+            bind_udp(taken, 1).expect_err("taken").kind(),
+            io::ErrorKind::AddrInUse
+        );
+        bind(taken, 1).expect("TCP has ports of its own");
+        drop(sockets);
+        bind_udp(taken, 1).expect("free again");
     }
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use tidegate_model::Rule;
 use tidegate_wasm::LocalReply;
 use tokio::time::Instant;
@@ -18,12 +18,16 @@ use tokio::time::Instant;
 use crate::access_log::Line;
 use crate::body::Received;
 use crate::chain::Chain;
+use crate::concurrency::Permit;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::forward::Tries;
 use crate::plugin::Signal;
 use crate::shadow::Shadow;
 use crate::worker::State;
+
+/// Response details of an answer that a filter has given.
+pub(crate) const FILTER_REPLY: &str = "filter_reply";
 
 /// An exchange.
 pub(crate) struct Stream {
@@ -36,6 +40,8 @@ pub(crate) struct Stream {
     pub(crate) failure: RefCell<Option<Error>>,
     /// A filter's answer, found out likewise.
     pub(crate) reply: RefCell<Option<LocalReply>>,
+    /// Places among the requests of this client.
+    pub(crate) permits: RefCell<Vec<Permit>>,
     pub(crate) received: Rc<Received>,
     pub(crate) sent: Cell<u64>,
 }
@@ -54,6 +60,10 @@ pub(crate) struct Record {
     pub(crate) rule: Option<Arc<Rule>>,
     pub(crate) status: u16,
     pub(crate) details: &'static str,
+    /// Envoy's response flags.
+    pub(crate) flags: u64,
+    /// Of the response, for filters that look back; kept where there are any.
+    pub(crate) trailers: Option<Box<HeaderMap>>,
     /// The filter that answered or failed.
     pub(crate) filter: Option<String>,
     pub(crate) tries: Tries,

@@ -12,15 +12,32 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tidegate_model::{Certificate, HostPattern, Labels, ListenerTls, Snapshot};
+use tidegate_model::{Certificate, HostPattern, Labels, ListenerHost, ListenerTls, Snapshot};
 
-/// What a configuration is made of: the fingerprints of its certificates, and the names each is shown for.
-type Key = Vec<(Arc<str>, Vec<Arc<str>>)>;
+use crate::client_certificate::Clients;
+
+/// What a configuration is made of.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    /// The fingerprints of its certificates, and the names each is shown for.
+    certificates: Vec<(Arc<str>, Vec<Arc<str>>)>,
+    /// The fingerprint of the authorities of clients, and whether a valid certificate is required.
+    clients: Option<(Arc<str>, bool)>,
+    /// Whether HTTP is spoken inside, so that its versions are agreed upon.
+    http: bool,
+}
+
+/// How TLS is spoken to the clients of a hostname.
+pub(crate) struct ServerTls {
+    pub(crate) config: Arc<ServerConfig>,
+    /// What is asked of them.
+    pub(crate) clients: Option<Clients>,
+}
 
 /// The configurations of one published state.
 #[derive(Clone, Default)]
 pub(crate) struct TlsConfigs {
-    by_key: HashMap<Key, Arc<ServerConfig>>,
+    by_key: HashMap<Key, Arc<ServerTls>>,
 }
 
 impl TlsConfigs {
@@ -31,8 +48,9 @@ impl TlsConfigs {
             .listeners
             .iter()
             .flat_map(|listener| listener.hosts.iter());
-        for tls in hosts.filter_map(|(_, host)| host.tls.as_ref()) {
-            let key = key(tls);
+        for (_, host) in hosts {
+            let Some(tls) = &host.tls else { continue };
+            let key = key(host, tls);
             if by_key.contains_key(&key) {
                 continue;
             }
@@ -40,7 +58,7 @@ impl TlsConfigs {
                 .by_key
                 .get(&key)
                 .cloned()
-                .map_or_else(|| server_config(tls), Ok);
+                .map_or_else(|| server_tls(tls, key.http), Ok);
             match config {
                 Ok(config) => drop(by_key.insert(key, config)),
                 Err(error) => tracing::error!(%error, "TLS configuration is unusable"),
@@ -50,19 +68,24 @@ impl TlsConfigs {
     }
 
     /// The configuration of a listener hostname.
-    pub(crate) fn get(&self, tls: &ListenerTls) -> Option<&Arc<ServerConfig>> {
-        self.by_key.get(&key(tls))
+    pub(crate) fn get(&self, host: &ListenerHost) -> Option<&Arc<ServerTls>> {
+        self.by_key.get(&key(host, host.tls.as_deref()?))
     }
 }
 
-fn key(tls: &ListenerTls) -> Key {
-    tls.certificates
-        .iter()
-        .map(|one| (one.fingerprint.clone(), one.names.clone()))
-        .collect()
+fn key(host: &ListenerHost, tls: &ListenerTls) -> Key {
+    let certificates = tls.certificates.iter();
+    let clients = tls.client_validation.as_ref();
+    Key {
+        certificates: certificates
+            .map(|one| (one.fingerprint.clone(), one.names.clone()))
+            .collect(),
+        clients: clients.map(|clients| (clients.fingerprint.clone(), clients.required)),
+        http: host.streams.is_none(),
+    }
 }
 
-fn server_config(tls: &ListenerTls) -> Result<Arc<ServerConfig>, String> {
+fn server_tls(tls: &ListenerTls, http: bool) -> Result<Arc<ServerTls>, String> {
     let keys = tls
         .certificates
         .iter()
@@ -71,14 +94,27 @@ fn server_config(tls: &ListenerTls) -> Result<Arc<ServerConfig>, String> {
     if keys.is_empty() {
         return Err("no certificate".to_owned());
     }
-    let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let validation = tls.client_validation.as_ref();
+    let clients = validation
+        .map(|validation| Clients::new(validation, &provider))
+        .transpose()?;
+    let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(ByName { keys }));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        .map_err(|error| error.to_string())?;
+    let builder = match &clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => builder.with_client_cert_verifier(clients.in_handshake()),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(ByName { keys }));
+    if http {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    }
     config.ticketer = Ticketer::new().map_err(|error| error.to_string())?;
-    Ok(Arc::new(config))
+    Ok(Arc::new(ServerTls {
+        config: Arc::new(config),
+        clients,
+    }))
 }
 
 fn certified_key(

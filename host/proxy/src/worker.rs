@@ -3,12 +3,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use tidegate_model::{Backend, FilterSpec, Listener, ListenerSettings, Rule};
+use tidegate_model::{Backend, FilterSpec, Listener, ListenerSettings, Protocol, Rule};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access_log::{LogBuffer, Unfinished};
 use crate::activity::{Activity, Clock};
 use crate::clients::ClientSettings;
+use crate::concurrency::InFlight;
 use crate::config::ProxyConfig;
 use crate::connection::{self, Accepted};
 use crate::metrics::WorkerMetrics;
@@ -25,6 +26,7 @@ use crate::publish::{FilterState, Published};
 use crate::session::SessionTable;
 use crate::shadow::Shadow;
 use crate::side::SideThreads;
+use crate::udp_proxy;
 use crate::upstream::{Cluster, Upstreams};
 use crate::wake::{self, Mailbox, Post};
 
@@ -33,12 +35,26 @@ use crate::wake::{self, Mailbox, Post};
 pub(crate) struct ListenerKey {
     pub(crate) bind: SocketAddr,
     pub(crate) port: u16,
+    /// Whether datagrams come there, whose ports are others than those of connections.
+    pub(crate) udp: bool,
+}
+
+impl ListenerKey {
+    pub(crate) fn of(listener: &Listener) -> Self {
+        Self {
+            bind: listener.bind,
+            port: listener.port,
+            udp: listener.protocol == Protocol::Udp,
+        }
+    }
 }
 
 /// What the control side tells a worker.
 pub(crate) enum Command {
     /// Accept here.
     Listen(ListenerKey, TcpListener),
+    /// Take datagrams here.
+    Receive(ListenerKey, UdpSocket),
     /// Accept what is queued, and no more.
     Unlisten(ListenerKey),
     /// A new state was published.
@@ -57,9 +73,14 @@ pub(crate) struct Worker {
     pub(crate) mailbox: Arc<Mailbox>,
     /// For what would hold this worker up.
     pub(crate) side: Arc<SideThreads>,
+    /// Requests of clients whose number is bounded.
+    pub(crate) in_flight: Arc<InFlight>,
     pub(crate) log: RefCell<LogBuffer>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) connections: Cell<usize>,
+    pub(crate) udp_sessions: Cell<usize>,
+    /// Where datagrams are received.
+    pub(crate) datagram: RefCell<Vec<u8>>,
     /// Lines of the access log that wait for shadows.
     unwritten: Cell<usize>,
     pub(crate) draining: CancellationToken,
@@ -71,6 +92,8 @@ pub(crate) struct Worker {
     watched: RefCell<Vec<(Weak<Activity>, AbortHandle)>>,
     published: RefCell<arc_swap::Cache<Arc<arc_swap::ArcSwap<Published>>, Arc<Published>>>,
     state: RefCell<Rc<State>>,
+    /// States before, until the filters that stay are in the new one: without them their VMs would end meanwhile.
+    left: RefCell<Vec<Rc<State>>>,
     ids: Cell<u64>,
 }
 
@@ -95,6 +118,7 @@ pub(crate) struct Start {
     pub(crate) commands: UnboundedReceiver<Command>,
     pub(crate) post: Arc<Post>,
     pub(crate) side: Arc<SideThreads>,
+    pub(crate) in_flight: Arc<InFlight>,
     pub(crate) index: usize,
 }
 
@@ -113,6 +137,7 @@ pub(crate) fn run(start: Start) -> std::io::Result<()> {
             commands,
             post,
             side,
+            in_flight,
             index,
         } = start;
         let mut cache = arc_swap::Cache::new(published);
@@ -123,15 +148,19 @@ pub(crate) fn run(start: Start) -> std::io::Result<()> {
             post,
             mailbox: Arc::default(),
             side,
+            in_flight,
             log: RefCell::new(log),
             metrics,
             connections: Cell::new(0),
+            udp_sessions: Cell::new(0),
+            datagram: RefCell::default(),
             unwritten: Cell::new(0),
             draining: CancellationToken::new(),
             clients: Rc::new(ClientSettings::new(&config, &ListenerSettings::default())),
             state: RefCell::new(Rc::new(State::new(first, &config))),
             config,
             published: RefCell::new(cache),
+            left: RefCell::default(),
             clock: Clock::default(),
             moment: Cell::new((Instant::now(), SystemTime::now())),
             watched: RefCell::default(),
@@ -156,7 +185,8 @@ impl Worker {
         }
         drop(state);
         let state = Rc::new(State::new(published.clone(), &self.config));
-        self.state.replace(state.clone());
+        let before = self.state.replace(state.clone());
+        self.left.borrow_mut().push(before);
         state
     }
 
@@ -187,6 +217,11 @@ impl Worker {
                         listening.insert(key, stop.clone());
                         tokio::task::spawn_local(accept(self.clone(), key, socket, stop));
                     }
+                    Some(Command::Receive(key, socket)) => {
+                        let stop = CancellationToken::new();
+                        listening.insert(key, stop.clone());
+                        tokio::task::spawn_local(udp_proxy::serve(self.clone(), key, socket, stop));
+                    }
                     Some(Command::Unlisten(key)) => drop(listening.remove(&key).map(|stop| stop.cancel())),
                     Some(Command::Refresh) => self.refresh(),
                     Some(Command::Drain) => {
@@ -207,7 +242,8 @@ impl Worker {
                     self.log.borrow_mut().flush();
                 }
                 () = tokio::time::sleep(Duration::from_millis(20)), if drained => {
-                    if self.connections.get() == 0 && self.unwritten.get() == 0 {
+                    let open = self.connections.get() + self.udp_sessions.get();
+                    if open == 0 && self.unwritten.get() == 0 {
                         break;
                     }
                 }
@@ -272,16 +308,16 @@ impl Worker {
             snapshot.backends.iter().map(|b| &*b.key).collect();
         self.upstreams.retain(|key| wanted.contains(key));
         self.filters.adopt(self, &state);
+        // What ends with them may call into VMs, so nothing is borrowed meanwhile.
+        let left = self.left.take();
+        drop(left);
     }
 }
 
 impl State {
     fn new(published: Arc<Published>, config: &ProxyConfig) -> Self {
         let snapshot = &published.snapshot;
-        let key = |listener: &Arc<Listener>| ListenerKey {
-            bind: listener.bind,
-            port: listener.port,
-        };
+        let key = |listener: &Arc<Listener>| ListenerKey::of(listener);
         Self {
             listeners: snapshot
                 .listeners
@@ -368,7 +404,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                worker.serve(key, stream, peer);
+                worker.serve(key, stream, worker.config.peers.peer(peer));
             }
             Err(error) => back_off(key, &error).await,
         }

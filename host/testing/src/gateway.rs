@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tidegate_controller::manifests::Manifests;
 use tidegate_controller::translate::{Options, translate};
 use tidegate_model::{FailureCause, FilterId, FilterSpec};
-use tidegate_modules::{Loaded, Loader, State};
+use tidegate_modules::{Loaded, Loader, Settings as LoaderSettings, State};
 use tidegate_proxy::{
     AccessLog, FilterState, Limits, Plugin, PluginStats, Proxy, ProxyConfig, Trust,
 };
@@ -25,6 +25,7 @@ use crate::{Answer, Port, Wire, manifests, within};
 #[derive(Debug, Default)]
 pub struct Builder {
     config: ProxyConfig,
+    loading: LoaderSettings,
     files: Vec<(String, Vec<u8>)>,
 }
 
@@ -74,6 +75,13 @@ impl Builder {
         self
     }
 
+    /// Requests that may be in an instance of one filter with `isolation: Request` at the same time.
+    #[must_use]
+    pub fn instances(mut self, instances: usize) -> Self {
+        self.loading.instances = instances;
+        self
+    }
+
     /// A file beside the manifests, a module for example.
     #[must_use]
     pub fn file(mut self, name: &str, content: impl Into<Vec<u8>>) -> Self {
@@ -109,7 +117,7 @@ impl Builder {
         let log = Lines::default();
         let (access_log, _) = AccessLog::start(log.clone()).expect("a thread");
         let proxy = Arc::new(Proxy::start(self.config, Some(&access_log)).expect("threads"));
-        let loader = Loader::new(Shared::new());
+        let loader = Loader::with(Shared::new(), &self.loading);
         let gateway = Gateway {
             proxy,
             loader,
@@ -145,6 +153,16 @@ impl Gateway {
         Self::start(&manifests::everything_to(endpoint)).await
     }
 
+    /// Sends everything to one endpoint, past a Filter `f` whose module is this [`guest`](crate::guest()); `spec` is more of its spec.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub async fn past(endpoint: SocketAddr, wat: &str, spec: &str) -> Self {
+        let manifest = manifests::past(endpoint, &["f"], spec);
+        let builder = Self::builder().file("f.wasm", crate::guest(wat));
+        builder.start(&manifest).await
+    }
+
     /// A gateway with other settings than the defaults.
     pub fn builder() -> Builder {
         Builder::default()
@@ -157,6 +175,14 @@ impl Gateway {
     pub async fn write(&self, name: &str, manifest: &str) {
         std::fs::write(self.folder.path().join(name), manifest).expect("written");
         self.apply().await;
+    }
+
+    /// The manifests it was started with, as they are now.
+    ///
+    /// # Panics
+    /// When they cannot be read.
+    pub fn manifest(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("test.yaml")).expect("it was written")
     }
 
     /// Reads the manifests, waits for their filters' verdicts, and publishes.

@@ -40,6 +40,25 @@ pub fn service_speaking(name: &str, endpoints: &[SocketAddr], protocol: &str) ->
     text
 }
 
+/// A Gateway `test` with these listeners, each in YAML's flow style.
+pub fn gateway(listeners: &[&str]) -> String {
+    let listeners: String = listeners
+        .iter()
+        .map(|listener| format!("  - {listener}\n"))
+        .collect();
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: test}}\nspec:\n  gatewayClassName: tidegate\n  listeners:\n{listeners}"
+    )
+}
+
+/// A TLSRoute, TCPRoute or UDPRoute on the Gateway `test`; `more` is more of its spec in lines indented by two, `backends` the
+/// YAML of its `backendRefs` in flow style.
+pub fn stream_route(kind: &str, name: &str, more: &str, backends: &str) -> String {
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n  parentRefs: [{{name: test}}]\n{more}  rules: [{{backendRefs: {backends}}}]\n"
+    )
+}
+
 /// An HTTPRoute on the Gateway `test`; `rules` is the YAML of `spec.rules`, in flow style or indented by two.
 pub fn route(name: &str, hostnames: &[&str], rules: &str) -> String {
     let hostnames = if hostnames.is_empty() {
@@ -70,6 +89,21 @@ pub fn everything_to(endpoint: SocketAddr) -> String {
 pub fn filter(name: &str, file: &str, spec: &str) -> String {
     format!(
         "---\napiVersion: tidegate.dev/v1alpha1\nkind: Filter\nmetadata: {{name: {name}}}\nspec: {{module: {{file: ./{file}}}{spec}}}\n"
+    )
+}
+
+/// [`GATEWAY`], a Service `up` with this endpoint, and a route that sends everything there, past Filters whose modules are
+/// `<name>.wasm`; `spec` is more of their spec.
+pub fn past(endpoint: SocketAddr, names: &[&str], spec: &str) -> String {
+    let filters: String = names
+        .iter()
+        .map(|name| filter(name, &format!("{name}.wasm"), spec))
+        .collect();
+    let rule = rule(&self::filters(names));
+    format!(
+        "{GATEWAY}{}{filters}{}",
+        service("up", &[endpoint]),
+        route("all", &[], &rule)
     )
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use rustls::client::{
-    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
-    Tls13ClientSessionValue,
+    ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Resumption,
+    Tls12ClientSessionValue, Tls13ClientSessionValue,
 };
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, NamedGroup, RootCertStore, SupportedProtocolVersion};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, NamedGroup, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
 use crate::Certificate;
 
@@ -73,6 +74,20 @@ impl Tls {
         Self::trusting(&[&certificate], alpn)
     }
 
+    /// Shows this certificate to servers that ask for one.
+    ///
+    /// # Panics
+    /// When its key is none.
+    #[must_use]
+    pub fn presenting(mut self, certificate: &Certificate) -> Self {
+        let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).expect("a key");
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).expect("a key");
+        let shown = CertifiedKey::new(vec![certificate.der.clone()], key);
+        let config = Arc::make_mut(&mut self.config);
+        config.client_auth_cert_resolver = Arc::new(Always(Arc::new(shown)));
+        self
+    }
+
     pub(crate) fn config(&self) -> Arc<ClientConfig> {
         self.config.clone()
     }
@@ -86,6 +101,20 @@ impl Tls {
         let config = Arc::make_mut(&mut self.config);
         config.resumption = Resumption::store(Arc::new(OneName(ClientSessionMemoryCache::new(32))));
         self
+    }
+}
+
+/// Shows a certificate whatever authorities the server names, as an obstinate client does.
+#[derive(Debug)]
+struct Always(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Always {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

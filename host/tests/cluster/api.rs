@@ -94,9 +94,25 @@ impl Cluster {
 
     /// A kubeconfig of a service account.
     pub(crate) fn account(&self, namespace: &str, name: &str) -> String {
-        let token = self
-            .kubectl(&["create", "token", name, "-n", namespace, "--duration", "1h"])
-            .unwrap();
+        self.kubeconfig_of(
+            namespace,
+            name,
+            &format!("token: {}", self.token(namespace, name)),
+        )
+    }
+
+    /// The same with the token in a file, which is read again and again.
+    pub(crate) fn account_with_file(&self, namespace: &str, name: &str, file: &Path) -> String {
+        std::fs::write(file, self.token(namespace, name)).unwrap();
+        self.kubeconfig_of(namespace, name, &format!("tokenFile: {}", file.display()))
+    }
+
+    fn token(&self, namespace: &str, name: &str) -> String {
+        let arguments = ["create", "token", name, "-n", namespace, "--duration", "1h"];
+        self.kubectl(&arguments).unwrap().trim().to_owned()
+    }
+
+    fn kubeconfig_of(&self, namespace: &str, name: &str, user: &str) -> String {
         let text = std::fs::read_to_string(&self.kubeconfig).unwrap();
         let cluster = text
             .lines()
@@ -105,8 +121,7 @@ impl Cluster {
         let path =
             Path::new(&self.kubeconfig).with_file_name(format!("{namespace}-{name}.kubeconfig"));
         let text = format!(
-            "apiVersion: v1\nkind: Config\n{cluster}\nusers: [{{name: u, user: {{token: {}}}}}]\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\ncurrent-context: c\n",
-            token.trim()
+            "apiVersion: v1\nkind: Config\n{cluster}\nusers: [{{name: u, user: {{{user}}}}}]\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\ncurrent-context: c\n"
         );
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
@@ -166,17 +181,23 @@ impl Site {
 
     /// The same with another kubeconfig and controller.
     pub(crate) fn start_as(&self, kubeconfig: &str, class: &[&str], more: &[&str]) -> Process {
-        let http_port = self.http_port.number().to_string();
-        let mut arguments = vec![
-            "--kubernetes",
-            "--health",
-            "off",
-            "--address-pool",
-            &self.pool,
-            "--http-port",
-            &http_port,
-        ];
+        let mut arguments = vec!["--address-pool", &self.pool];
         arguments.extend(class);
+        arguments.extend(more);
+        self.run(kubeconfig, &arguments)
+    }
+
+    /// The same for Gateways that get no address from a pool.
+    pub(crate) fn start_without_pool(&self, kubeconfig: &str, more: &[&str]) -> Process {
+        // Port 8080 of all addresses may be anybody's.
+        let own = format!("127.{}.200.1", 64 + std::process::id() % 128);
+        let arguments = [&["--bind", &own], more].concat();
+        self.run(kubeconfig, &arguments)
+    }
+
+    fn run(&self, kubeconfig: &str, more: &[&str]) -> Process {
+        let http_port = self.http_port.number().to_string();
+        let mut arguments = vec!["--kubernetes", "--health", "off", "--http-port", &http_port];
         arguments.extend(more);
         let environment = [("KUBECONFIG", kubeconfig), ("POD_NAMESPACE", &self.name)];
         Process::start_with(env!("CARGO_BIN_EXE_tidegate"), &arguments, &environment)
@@ -255,7 +276,8 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
             Instant::now() < deadline,
             "{what}: did not happen within {PATIENCE:?}"
         );
-        sleep(Duration::from_millis(50)).await;
+        // Most of these start a kubectl, and tests run beside each other.
+        sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -280,7 +302,8 @@ fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster")
 }
 
-fn binaries() -> PathBuf {
+/// Where etcd, kubectl and their like are.
+pub(crate) fn binaries() -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     target.join("cluster/bin")

@@ -23,9 +23,11 @@ pub(super) fn bootstrap(
         clusters.push(cluster(
             &format!("up-{}", case.case),
             Some(upstreams[&case.case].address()),
+            false,
         ));
         let callout = callouts.get(&case.case).map(Upstream::address);
-        clusters.push(cluster(&format!("callout-{}", case.case), callout));
+        let grpc = !case.grpc.is_empty();
+        clusters.push(cluster(&format!("callout-{}", case.case), callout, grpc));
     }
     json!({
         "admin": {"address": address(0)},
@@ -38,14 +40,19 @@ fn address(port: u16) -> Value {
 }
 
 /// A cluster of one endpoint; without one, of a port where nobody listens.
-fn cluster(name: &str, endpoint: Option<SocketAddr>) -> Value {
+fn cluster(name: &str, endpoint: Option<SocketAddr>, http2: bool) -> Value {
     let port = endpoint.map_or(1, |endpoint| endpoint.port());
+    let spoken = if http2 {
+        json!({"http2_protocol_options": {}})
+    } else {
+        json!({"http_protocol_options": {"enable_trailers": true}})
+    };
     json!({
         "name": name, "type": "STATIC", "connect_timeout": "5s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(port)}}]}]},
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": format!("{TYPES}.upstreams.http.v3.HttpProtocolOptions"),
-            "explicit_http_config": {"http_protocol_options": {"enable_trailers": true}}}},
+            "explicit_http_config": spoken}},
     })
 }
 

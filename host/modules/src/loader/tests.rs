@@ -1,14 +1,15 @@
 use std::path::PathBuf;
 
 use tidegate_model::{
-    Capability, Config, FailureCause, FailurePolicies, FilterLimits, FilterMode, ModuleSource,
-    VmSpec,
+    Capability, Compatibility, Config, FailureCause, FailurePolicies, FilterLimits, FilterMode,
+    ModuleSource, VmSpec,
 };
 
 use super::*;
 
 mod faults;
 mod remote;
+mod trial;
 
 /// A filter that accepts every configuration but `no`.
 const GUEST: &str = r#"(module
@@ -32,6 +33,7 @@ fn spec(name: &str, module: ModuleSource, config: &str) -> Arc<FilterSpec> {
             name: name.into(),
         },
         module,
+        pinned: None,
         sha256: None,
         config: Config {
             bytes: config.to_owned().into(),
@@ -44,6 +46,7 @@ fn spec(name: &str, module: ModuleSource, config: &str) -> Arc<FilterSpec> {
         clusters: std::collections::BTreeMap::new(),
         capabilities: Capability::ALL.into(),
         headers_wait_for_body: false,
+        compatibility: Compatibility::default(),
         mode: FilterMode::Enforce,
     })
 }

@@ -1,14 +1,17 @@
 //! Calls of filters, and what they say: on the worker where the VM is there, else waited for.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header;
-use tidegate_model::{FailureCause, FailurePolicy};
+use tidegate_model::{FailureCause, FailurePolicy, FilterId};
 use tidegate_wasm::{Action, Callback, Direction, Failure, LocalReply};
 
 use super::{Called, Home, Module, Next, Seat, Step};
+use crate::body::Body;
 use crate::error::Error;
+use crate::filtered::Filtered;
 use crate::grpc_reply;
 use crate::plugin::{Event, Fallen, Plugin, VmCell, WorkerFilter, cause};
 use crate::publish::FilterState;
@@ -313,6 +316,49 @@ impl Stream {
             }
             self.signal.wait().await;
         }
+    }
+
+    /// The head waits at a step while the body passes the filters up to it (`headersWaitForBody`), until that lets go.
+    pub(crate) async fn await_body(
+        self: &Rc<Self>,
+        at: usize,
+        direction: Direction,
+        body: &mut Body,
+    ) -> Result<Next, Error> {
+        let source = std::mem::take(body);
+        let mut passing = Filtered::holding(self, direction, source, at);
+        let next = tokio::select! {
+            biased;
+            released = poll_fn(|cx| passing.poll_release(cx)) => match released {
+                true => Ok(Next::Continue),
+                false => match self.interrupted() {
+                    Some(interrupted) => interrupted.map(Next::Reply),
+                    None => Err(Error::Reset(self.filter_id(at))),
+                },
+            },
+            interrupted = self.interruption() => interrupted.map(Next::Reply),
+        };
+        *body = Body::Filtered(Box::new(passing));
+        next
+    }
+
+    /// The name of the filter at a step; empty once it has failed.
+    pub(crate) fn filter_id(&self, at: usize) -> FilterId {
+        let chain = self.chain.borrow();
+        let none = || FilterId {
+            namespace: "".into(),
+            name: "".into(),
+        };
+        chain
+            .module(at)
+            .map_or_else(none, |module| module.plugin.spec.id.clone())
+    }
+
+    /// How many bytes of a body the filter at a step may hold back.
+    pub(crate) fn buffered_body(&self, at: usize) -> usize {
+        let chain = self.chain.borrow();
+        let bound = |module: &Module| module.plugin.spec.limits.buffered_body;
+        chain.module(at).map_or(usize::MAX, bound)
     }
 
     /// Waits until a paused step may go on.

@@ -4,17 +4,23 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use tidegate_wasm::Callback;
+use tokio::time::Instant;
 
 use super::{Chain, Home, Seat, Step};
-use crate::stream::Record;
+use crate::error::flags;
+use crate::stream::{FILTER_REPLY, Record};
 
 /// What filters learn at the end.
 struct Ending {
     status: Option<StatusCode>,
     details: &'static str,
+    flags: u64,
+    trailers: Option<Box<HeaderMap>>,
     duration: Duration,
+    /// Since the upstream was turned to.
+    upstream: Option<Duration>,
     received: u64,
     sent: u64,
     attempts: u32,
@@ -26,10 +32,18 @@ impl Chain {
         if !self.has_modules {
             return;
         }
+        let now = Instant::now();
         let ending = Ending {
             status: StatusCode::from_u16(record.status).ok(),
             details: record.details,
-            duration: record.started.elapsed(),
+            flags: record.flags
+                | match record.complete {
+                    true => 0,
+                    false => flags::DOWNSTREAM_CONNECTION_TERMINATION,
+                },
+            trailers: record.trailers.clone(),
+            duration: now - record.started,
+            upstream: record.upstream_started.map(|started| now - started),
             received,
             sent,
             attempts: record.tries.count,
@@ -52,11 +66,19 @@ impl Chain {
         self.home.with(|io| {
             let attributes = &mut io.attributes;
             attributes.response_code = ending.status;
-            attributes.response_code_details = Some(ending.details.into());
+            // A filter's reply may have brought its own.
+            if ending.details != FILTER_REPLY || attributes.response_code_details.is_none() {
+                attributes.response_code_details = Some(ending.details.into());
+            }
+            attributes.response_flags = ending.flags;
+            attributes.backend_latency = ending.upstream.filter(|_| attributes.upstream.is_some());
             attributes.duration = Some(ending.duration);
             attributes.request_bytes = ending.received;
             attributes.response_bytes = ending.sent;
             attributes.attempts = ending.attempts;
+            if let Some(trailers) = ending.trailers {
+                io.response_trailers = Some(*trailers);
+            }
         });
         for at in 0..self.steps.len() {
             if self.module(at).is_some() {

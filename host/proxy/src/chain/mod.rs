@@ -15,14 +15,15 @@ mod respond;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use http::Response;
 use http_body::Body as _;
 use tidegate_model::{Filter, HeaderModifier, ResponseHead, Rule};
 use tidegate_wasm::{Action, Direction, LocalReply, StreamIo};
 
 use crate::body::Body;
+use crate::filtered::Out;
 use crate::plugin::{Plugin, StreamContext, VmCell};
-use crate::request::Prefix;
 use crate::shadow::{Shadow, Tap};
 
 pub(crate) use respond::local_reply;
@@ -38,8 +39,10 @@ pub(crate) struct Chain {
     has_shadows: bool,
     /// A filter has replaced the upstream's response: in Envoy such a reply passes no filters any more.
     replaced: bool,
-    /// What a filter that held the response's head for the body has let pass of it.
-    pub(crate) prefix: Option<Prefix>,
+    /// The last filters whose heads have waited for the body, of each direction: it has passed up to them.
+    waited: [Option<usize>; 2],
+    /// Whose held data is in the exchange's data, of each direction.
+    resting: [Option<Rc<Out>>; 2],
 }
 
 /// Where the exchange's data is.
@@ -185,7 +188,40 @@ impl Chain {
         }
     }
 
-    /// The steps whose module takes part in a body of this direction, in the order in which data passes them.
+    /// A filter's head waits for the body, which passes those in front of it and itself now.
+    pub(crate) fn wait(&mut self, direction: Direction, at: usize) {
+        self.waited[side(direction)] = Some(at);
+    }
+
+    /// Whether a filter's head has waited for the body.
+    pub(crate) fn has_waited(&self, direction: Direction) -> bool {
+        self.waited[side(direction)].is_some()
+    }
+
+    /// Another response takes the place of the one that was on its way.
+    pub(crate) fn begin_response(&mut self) {
+        self.waited[side(Direction::Response)] = None;
+    }
+
+    /// Puts held data where its filter finds it outside of a body callback. `false`: there is no such place.
+    pub(crate) fn rest(&mut self, direction: Direction, held: BytesMut, owner: &Rc<Out>) -> bool {
+        self.unrest(direction);
+        let put = self.with_io(|io| *io.body_mut(direction) = held).is_some();
+        self.resting[side(direction)] = put.then(|| owner.clone());
+        put
+    }
+
+    /// Gives held data back to its owner.
+    pub(crate) fn unrest(&mut self, direction: Direction) {
+        if let Some(owner) = self.resting[side(direction)].take()
+            && let Some(held) = self.with_io(|io| std::mem::take(io.body_mut(direction)))
+        {
+            owner.unrest(held);
+        }
+    }
+
+    /// The steps whose module takes part in a body of this direction, in the order in which data passes them. Those that it has
+    /// passed while heads waited are not among them.
     pub(crate) fn body_steps(&self, direction: Direction) -> impl Iterator<Item = usize> {
         let is_request = direction == Direction::Request;
         let takes_part = move |at: &usize| {
@@ -204,8 +240,13 @@ impl Chain {
         } else {
             self.steps.len()
         };
+        let passed = match self.waited[side(direction)] {
+            None => 0,
+            Some(at) if is_request => at + 1,
+            Some(at) => self.steps.len() - at,
+        };
         let in_order = move |at| if is_request { at } else { count - 1 - at };
-        (0..count).map(in_order).filter(takes_part)
+        (passed..count).map(in_order).filter(takes_part)
     }
 
     /// The native response filters of a chain without modules.
@@ -329,5 +370,13 @@ impl Chain {
             self.home = self.home.take().map_or(Home::None, Home::Here);
             drop(turn);
         }
+    }
+}
+
+/// The place of a direction in what there is one of for each.
+const fn side(direction: Direction) -> usize {
+    match direction {
+        Direction::Request => 0,
+        Direction::Response => 1,
     }
 }

@@ -53,15 +53,13 @@ impl Exchange {
 
     /// Puts the body filters in front of the body, and makes length and body agree.
     pub(super) fn outgoing(&mut self, mut head: RequestHead, body: Body) -> (RequestHead, Body) {
-        let exact = body.size_hint().exact();
+        let exact = exact_length(&body);
         let declared = declared_length(&head.headers);
         let unframed = self.upgrade.is_some();
-        let prefix = self.prefix.take();
-        let waited = prefix.is_some();
-        let filtered = Filtered::new(&self.stream, Direction::Request, body, declared, prefix);
-        let (body, filtered) = match filtered {
+        let (body, filtered) = match Filtered::new(&self.stream, Direction::Request, body, declared)
+        {
             Ok(filtered) => (Body::Filtered(Box::new(filtered)), true),
-            Err(body) => (body, waited),
+            Err(body) => (body, false),
         };
         if !filtered && !unframed {
             // Whatever a filter wrote there, the body is as long as it is.
@@ -119,6 +117,15 @@ fn means_nothing_by_a_body(method: &Method) -> bool {
         Method::TRACE,
     ]
     .contains(method)
+}
+
+/// How long a body is, where that is known before it is read. One that filters have taken all of is empty.
+pub(super) fn exact_length(body: &Body) -> Option<u64> {
+    if body.is_end_stream() {
+        Some(0)
+    } else {
+        body.size_hint().exact()
+    }
 }
 
 /// `Content-Length`, if it is one.

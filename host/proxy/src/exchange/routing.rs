@@ -49,7 +49,7 @@ pub(super) fn lower_host(head: &RequestHead) -> Cow<'_, str> {
 }
 
 /// A backend by weight.
-pub(super) fn choose(backends: &[WeightedBackend]) -> Option<usize> {
+pub(crate) fn choose(backends: &[WeightedBackend]) -> Option<usize> {
     if let [only] = backends {
         return (only.weight > 0).then_some(0);
     }

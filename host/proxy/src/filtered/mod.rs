@@ -7,19 +7,18 @@ mod passage;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame};
 use tidegate_wasm::Direction;
 
-use passage::{Passage, Stage};
+use passage::{Passage, Stage, Waiting};
 
 use crate::body::{Body, BodyError};
 use crate::error::Error;
-use crate::request::Prefix;
 use crate::stream::Stream;
 
 /// A body that passes filters.
@@ -29,14 +28,14 @@ pub(crate) struct Filtered {
     /// While every VM is on the worker and nothing pauses: what comes is through when the poll returns.
     direct: Option<Passage>,
     /// From then on: a future, because a filter's call takes place elsewhere, or something waits.
-    waiting: Option<Pin<Box<dyn Future<Output = Result<(), Error>>>>>,
+    waiting: Option<Waiting>,
     /// Why it failed before anybody read.
     failed: Option<&'static str>,
 }
 
 /// What has come through.
 #[derive(Default)]
-struct Out {
+pub(crate) struct Out {
     /// What is read next; the rest is behind it.
     first: Cell<Option<Frame<Bytes>>>,
     rest: RefCell<VecDeque<Frame<Bytes>>>,
@@ -45,6 +44,10 @@ struct Out {
     done: Cell<bool>,
     /// Somebody reads: before, nothing is taken from the source.
     wanted: Cell<bool>,
+    /// The last filter's head still waits for the body.
+    holds: Cell<bool>,
+    /// Data of a paused filter that had to make room in the exchange's data.
+    unrested: Cell<Option<BytesMut>>,
 }
 
 // === impl Out ===
@@ -71,33 +74,81 @@ impl Out {
     fn is_empty(&self) -> bool {
         self.waiting.get() == 0
     }
+
+    /// The head goes on. Until somebody reads, no more is taken from the source.
+    fn release(&self) {
+        self.holds.set(false);
+        self.wanted.set(false);
+    }
+
+    /// Takes back what rested in the exchange's data.
+    pub(crate) fn unrest(&self, held: BytesMut) {
+        self.unrested.set(Some(held));
+    }
 }
 
 // === impl Filtered ===
 
 impl Filtered {
-    /// `source` past the filters of `direction`, behind a `prefix` that one of them has let pass already. The source as it was,
-    /// if no filter takes part in bodies.
+    /// `source` past the filters of `direction` that it has not passed yet. The source as it was, if none of them takes part in
+    /// bodies, unless some have before: its length is to be held against what was `declared`.
     pub(crate) fn new(
         stream: &Rc<Stream>,
         direction: Direction,
         source: Body,
         declared: Option<u64>,
-        prefix: Option<Prefix>,
     ) -> Result<Self, Body> {
-        let ended = source.is_end_stream();
-        let stages = if ended && prefix.is_none() {
-            Vec::new()
-        } else {
-            let chain = stream.chain.borrow();
-            chain.body_steps(direction).map(Stage::new).collect()
-        };
-        if stages.is_empty() {
-            return Err(match prefix {
-                Some(prefix) => source.after(prefix.data),
-                None => source,
-            });
+        if source.is_end_stream() {
+            return Err(source);
         }
+        let (stages, waited): (Vec<Stage>, bool) = {
+            let chain = stream.chain.borrow();
+            let stages = chain.body_steps(direction).map(Stage::new).collect();
+            (stages, chain.has_waited(direction))
+        };
+        if stages.is_empty() && !waited {
+            return Err(source);
+        }
+        let (mut filtered, mut passage) = Self::over(stream, direction, source, stages);
+        passage.declared = declared;
+        filtered.direct = Some(passage);
+        Ok(filtered)
+    }
+
+    /// `source` past the filters that it has not passed yet, up to the one at step `at`, whose head waits for it.
+    pub(crate) fn holding(
+        stream: &Rc<Stream>,
+        direction: Direction,
+        source: Body,
+        at: usize,
+    ) -> Self {
+        let mut stages: Vec<Stage> = {
+            let chain = stream.chain.borrow();
+            let in_front = |step: &usize| match direction {
+                Direction::Request => *step < at,
+                Direction::Response => *step > at,
+            };
+            let steps = chain.body_steps(direction).take_while(in_front);
+            steps.map(Stage::new).collect()
+        };
+        stages.push(Stage {
+            paused: true,
+            ..Stage::new(at)
+        });
+        stream.chain.borrow_mut().wait(direction, at);
+        let (mut filtered, passage) = Self::over(stream, direction, source, stages);
+        filtered.out.holds.set(true);
+        filtered.out.wanted.set(true);
+        filtered.waiting = Some(passage.waiting());
+        filtered
+    }
+
+    fn over(
+        stream: &Rc<Stream>,
+        direction: Direction,
+        source: Body,
+        stages: Vec<Stage>,
+    ) -> (Self, Passage) {
         let out = Rc::<Out>::default();
         let passage = Passage {
             stream: stream.clone(),
@@ -107,23 +158,27 @@ impl Filtered {
             out: out.clone(),
             ended: false,
             resting: None,
-            declared,
+            declared: None,
+            emitted: 0,
         };
-        let mut filtered = Self {
+        let filtered = Self {
             stream: stream.clone(),
             out,
             direct: None,
             waiting: None,
             failed: None,
         };
-        if prefix.is_none() {
-            filtered.direct = Some(passage);
-        } else {
-            filtered.waiting = Some(passage.waiting(prefix));
-            // What is there already goes through at once, as far as it can. Whoever reads polls again.
-            filtered.failed = filtered.advance(&mut Context::from_waker(Waker::noop()));
+        (filtered, passage)
+    }
+
+    /// Takes in the body until the head that waits for it may go on; `false` if that ended in an error, which the stream has.
+    pub(crate) fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.failed = self.advance(cx);
+        match (self.failed, self.out.holds.get()) {
+            (Some(_), _) => Poll::Ready(false),
+            (None, true) => Poll::Pending,
+            (None, false) => Poll::Ready(true),
         }
-        Ok(filtered)
     }
 
     pub(crate) fn poll(
@@ -165,7 +220,7 @@ impl Filtered {
     fn proceed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while let Some(passage) = &mut self.direct {
             if !passage.is_direct() {
-                self.waiting = self.direct.take().map(|passage| passage.waiting(None));
+                self.waiting = self.direct.take().map(Passage::waiting);
                 break;
             }
             if self.out.done.get() {

@@ -8,14 +8,16 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body as _, Frame};
-use tidegate_wasm::{Action, Callback, Direction, StreamIo};
+use tidegate_wasm::{Action, Callback, Direction};
 
 use super::Out;
 use crate::body::Body;
 use crate::chain::{Called, Module, Next};
 use crate::error::Error;
-use crate::request::Prefix;
 use crate::stream::Stream;
+
+/// All of a passage as one future.
+pub(super) type Waiting = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
 /// The way of a body past its filters.
 pub(super) struct Passage {
@@ -30,6 +32,8 @@ pub(super) struct Passage {
     pub(super) resting: Option<usize>,
     /// What the head declared, less what has gone out: a filter cannot make a message of another length than its head says.
     pub(super) declared: Option<u64>,
+    /// Bytes that have gone out.
+    pub(super) emitted: u64,
 }
 
 /// One filter on the way.
@@ -77,24 +81,20 @@ impl Stage {
 
 impl Passage {
     /// All of it as one future.
-    pub(super) fn waiting(
-        mut self,
-        prefix: Option<Prefix>,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
-        Box::pin(async move { self.run(prefix).await })
+    pub(super) fn waiting(mut self) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
+        Box::pin(async move { self.run().await })
     }
 
     /// Runs until everything has gone through.
-    async fn run(&mut self, prefix: Option<Prefix>) -> Result<(), Error> {
-        if let Some(prefix) = prefix {
-            self.begin_after(prefix).await?;
-        }
+    async fn run(&mut self) -> Result<(), Error> {
         while !self.out.done.get() {
-            if self.resume().await? {
-                continue;
+            if !self.resume().await? {
+                let source = poll_fn(|cx| self.poll_source(cx)).await;
+                self.take_in(source).await?;
             }
-            let source = poll_fn(|cx| self.poll_source(cx)).await;
-            self.take_in(source).await?;
+            if self.out.holds.get() && !self.stages.last().is_some_and(|stage| stage.paused) {
+                self.out.release();
+            }
         }
         Ok(())
     }
@@ -115,10 +115,15 @@ impl Passage {
         match source {
             // A stage was told something.
             Source::Signal => Ok(()),
-            Source::Failed => Err(Error::RequestBody),
+            Source::Failed => Err(match self.direction {
+                Direction::Request => Error::RequestBody,
+                Direction::Response => Error::ResponseBody,
+            }),
             Source::Ended => self.take_last(Bytes::new(), End::Plain).await,
             Source::Whole(data) => self.take_last(data, End::Plain).await,
-            Source::Trailers(trailers) => self.take_last(Bytes::new(), End::Trailers(trailers)).await,
+            Source::Trailers(trailers) => {
+                self.take_last(Bytes::new(), End::Trailers(trailers)).await
+            }
             Source::Data(data) => {
                 self.push(0, data, End::None).await?;
                 // A reader that knows the length takes the last piece and asks no further; filters still hear the end.
@@ -133,19 +138,6 @@ impl Passage {
     async fn take_last(&mut self, data: Bytes, end: End) -> Result<(), Error> {
         self.ended = true;
         self.push(0, data, end).await
-    }
-
-    /// Begins with data behind the step that has let it pass.
-    async fn begin_after(&mut self, prefix: Prefix) -> Result<(), Error> {
-        let Prefix { after, data, end } = prefix;
-        let has_passed = |stage: &&Stage| match self.direction {
-            Direction::Request => stage.step <= after,
-            Direction::Response => stage.step >= after,
-        };
-        let passed = self.stages.iter().take_while(has_passed).count();
-        self.ended |= end;
-        let end = if end { End::Plain } else { End::None };
-        self.push(passed, data, end).await
     }
 
     /// What comes next, once what came through before was read.
@@ -173,9 +165,7 @@ impl Passage {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) if whole => Source::Whole(data),
                 Ok(data) => Source::Data(data),
-                Err(frame) => {
-                    Source::Trailers(Box::new(frame.into_trailers().unwrap_or_default()))
-                }
+                Err(frame) => Source::Trailers(Box::new(frame.into_trailers().unwrap_or_default())),
             },
         })
     }
@@ -205,7 +195,9 @@ impl Passage {
             match said {
                 Some(Next::Continue) => {}
                 // The service future takes replies; a response that has begun cannot be replaced.
-                Some(Next::Reply(_)) => return Err(Error::Reset(self.filter_id(step))),
+                Some(Next::Reply(reply)) => {
+                    return self.judge(step, Called::Reply(reply)).map(|_| true);
+                }
                 None if gone => {}
                 None => continue,
             }
@@ -216,17 +208,15 @@ impl Passage {
         Ok(false)
     }
 
-    /// Takes held data back out of the exchange's data, before another stage uses the place or its own is let go.
+    /// Takes held data back out of the exchange's data, before another stage uses the place or its own is let go. It may be
+    /// another passage's: a body that a filter's head has waited for passes two.
     async fn collect(&mut self) {
         self.stream.settle_io().await;
-        let direction = self.direction;
-        if let Some(at) = self.resting.take()
-            && let Some(held) = self
-                .stream
-                .chain
-                .borrow_mut()
-                .with_io(|io| std::mem::take(body_of(io, direction)))
+        self.stream.chain.borrow_mut().unrest(self.direction);
+        if let Some(at) = self.resting
+            && let Some(held) = self.out.unrested.take()
         {
+            self.resting = None;
             self.stages[at].held = held;
         }
     }
@@ -280,8 +270,10 @@ impl Passage {
         self.collect().await;
         self.stages[at].held.extend_from_slice(&data);
         let plain_end = matches!(end, End::Plain);
+        let mut added = None;
         if takes_body && (plain_end || !data.is_empty()) {
-            let action = self.body_callback(at, plain_end).await?;
+            let action;
+            (action, added) = self.body_callback(at, plain_end).await?;
             self.stages[at].paused = action != Action::Continue;
             self.check_bound(at)?;
             match action {
@@ -304,7 +296,8 @@ impl Passage {
             }
             self.stages[at].end = End::Trailers(trailers);
         } else if plain_end {
-            self.stages[at].end = End::Plain;
+            let trailers = |added| End::Trailers(Box::new(added));
+            self.stages[at].end = added.map_or(End::Plain, trailers);
         }
         if self.stages[at].paused {
             return Ok(None);
@@ -321,36 +314,46 @@ impl Passage {
             .stream
             .chain
             .borrow_mut()
-            .with_io(|io| *body_of(io, direction) = held)
-            .is_some()
+            .rest(direction, held, &self.out)
         {
             self.resting = Some(at);
             self.stream.seat_io(self.stages[at].step).await;
         }
     }
 
-    async fn body_callback(&mut self, at: usize, end_of_stream: bool) -> Result<Action, Error> {
+    /// What the filter says to the piece, and the trailers that it has added at the end.
+    async fn body_callback(
+        &mut self,
+        at: usize,
+        end_of_stream: bool,
+    ) -> Result<(Action, Option<HeaderMap>), Error> {
         let step = self.stages[at].step;
         let held = std::mem::take(&mut self.stages[at].held);
         let direction = self.direction;
+        let (received, sent) = (self.stream.received.bytes.get(), self.emitted);
         self.stream.settle_io().await;
-        self.stream
-            .chain
-            .borrow_mut()
-            .with_io(|io| *body_of(io, direction) = held);
+        self.stream.chain.borrow_mut().with_io(|io| {
+            *io.body_mut(direction) = held;
+            io.attributes.request_bytes = received;
+            if direction == Direction::Response {
+                io.attributes.response_bytes = sent;
+            }
+        });
         let callback = match direction {
             Direction::Request => Callback::RequestBody { end_of_stream },
             Direction::Response => Callback::ResponseBody { end_of_stream },
         };
         let called = self.stream.call(step, callback).await;
         self.stream.settle_io().await;
-        let held = self
-            .stream
-            .chain
-            .borrow_mut()
-            .with_io(|io| std::mem::take(body_of(io, direction)));
-        self.stages[at].held = held.unwrap_or_default();
-        self.judge(step, called?)
+        let left = self.stream.chain.borrow_mut().with_io(|io| {
+            let held = std::mem::take(io.body_mut(direction));
+            let added = end_of_stream.then(|| io.trailers_mut(direction).take());
+            (held, added.flatten())
+        });
+        let (held, added) = left.unwrap_or_default();
+        self.stages[at].held = held;
+        let action = self.judge(step, called?)?;
+        Ok((action, added.filter(|trailers| !trailers.is_empty())))
     }
 
     async fn trailers_callback(
@@ -365,8 +368,8 @@ impl Passage {
         // A body that was held back can still be read and written here.
         let held = std::mem::take(&mut self.stages[at].held);
         self.stream.chain.borrow_mut().with_io(|io| {
-            *trailers_of(io, direction) = Some(given);
-            *body_of(io, direction) = held;
+            *io.trailers_mut(direction) = Some(given);
+            *io.body_mut(direction) = held;
         });
         let callback = match direction {
             Direction::Request => Callback::RequestTrailers,
@@ -375,8 +378,8 @@ impl Passage {
         let called = self.stream.call(step, callback).await;
         self.stream.settle_io().await;
         let left = self.stream.chain.borrow_mut().with_io(|io| {
-            let held = std::mem::take(body_of(io, direction));
-            (trailers_of(io, direction).take(), held)
+            let held = std::mem::take(io.body_mut(direction));
+            (io.trailers_mut(direction).take(), held)
         });
         let (left, held) = left.unwrap_or_default();
         self.stages[at].held = held;
@@ -391,7 +394,7 @@ impl Passage {
             Called::Reply(reply) => {
                 // Before the response has begun the service future answers with it; later only a reset is left.
                 *self.stream.reply.borrow_mut() = Some(reply);
-                Err(Error::Reset(self.filter_id(step)))
+                Err(Error::Reset(self.stream.filter_id(step)))
             }
         }
     }
@@ -404,16 +407,10 @@ impl Passage {
             paused,
             ..
         } = &self.stages[at];
-        let bound = self
-            .stream
-            .chain
-            .borrow()
-            .module(*step)
-            .map(|module| module.plugin.spec.limits.buffered_body);
-        if !paused || bound.is_none_or(|bound| behind.len() + held.len() <= bound) {
+        if !paused || behind.len() + held.len() <= self.stream.buffered_body(*step) {
             return Ok(());
         }
-        let filter = self.filter_id(*step);
+        let filter = self.stream.filter_id(*step);
         Err(match self.direction {
             Direction::Request => Error::RequestTooLarge(filter),
             Direction::Response => Error::ResponseTooLarge(filter),
@@ -428,6 +425,7 @@ impl Passage {
                     "a filter made the body longer than its content-length",
                 ))?;
         }
+        self.emitted += data.len() as u64;
         if !data.is_empty() {
             self.out.put(Frame::data(data));
         }
@@ -445,30 +443,5 @@ impl Passage {
             ));
         }
         Ok(())
-    }
-
-    fn filter_id(&self, step: usize) -> tidegate_model::FilterId {
-        let chain = self.stream.chain.borrow();
-        chain.module(step).map_or_else(
-            || tidegate_model::FilterId {
-                namespace: "".into(),
-                name: "".into(),
-            },
-            |module| module.plugin.spec.id.clone(),
-        )
-    }
-}
-
-fn body_of(io: &mut StreamIo, direction: Direction) -> &mut BytesMut {
-    match direction {
-        Direction::Request => &mut io.request_body,
-        Direction::Response => &mut io.response_body,
-    }
-}
-
-fn trailers_of(io: &mut StreamIo, direction: Direction) -> &mut Option<HeaderMap> {
-    match direction {
-        Direction::Request => &mut io.request_trailers,
-        Direction::Response => &mut io.response_trailers,
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
+use tidegate_wasm::grpc_status_of;
 
 use crate::callout::reset_text;
 use crate::error::Error;
@@ -20,7 +21,6 @@ pub(super) struct Status {
 impl Status {
     const UNKNOWN: u32 = 2;
     const RESOURCE_EXHAUSTED: u32 = 8;
-    const UNIMPLEMENTED: u32 = 12;
     const INTERNAL: u32 = 13;
     const UNAVAILABLE: u32 = 14;
 
@@ -77,16 +77,8 @@ impl Status {
 
     /// "HTTP to gRPC Status Code Mapping" of gRPC.
     pub(super) fn of_http(status: StatusCode) -> Self {
-        let code = match status.as_u16() {
-            400 => Self::INTERNAL,
-            401 => 16,
-            403 => 7,
-            404 => Self::UNIMPLEMENTED,
-            429 | 502..=504 => Self::UNAVAILABLE,
-            _ => Self::UNKNOWN,
-        };
         Self::new(
-            code,
+            grpc_status_of(status),
             &format!("the response has HTTP status {}", status.as_u16()),
         )
     }

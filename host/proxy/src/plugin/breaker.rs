@@ -83,42 +83,70 @@ fn within(moments: &mut VecDeque<Instant>, now: Instant, window: Duration, most:
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::advance;
+    use std::cell::Cell;
 
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    #[tokio::test(start_paused = true)]
-    async fn three_deadlines_within_a_minute_and_ten_clean_minutes() {
-        let breaker = Breaker::default();
-        let deadline = || breaker.failed(FailureCause::Deadline, Instant::now());
-        assert!(!deadline());
-        advance(31 * SECOND).await;
-        assert!(!deadline());
-        advance(31 * SECOND).await;
-        assert!(!deadline(), "the first one is more than a minute ago");
-        advance(28 * SECOND).await;
-        assert!(deadline() && breaker.is_open());
-        advance(300 * SECOND).await;
-        assert!(!deadline() && breaker.is_open(), "it was there already");
-        advance(599 * SECOND).await;
-        assert!(!breaker.look(Instant::now()) && breaker.is_open());
-        advance(SECOND).await;
-        assert!(breaker.look(Instant::now()) && !breaker.is_open());
-        assert!(!deadline(), "it begins anew");
+    /// A breaker, and a clock that goes on when it is told to and never by itself.
+    struct Bench {
+        breaker: Breaker,
+        now: Cell<Instant>,
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn more_than_ten_traps_in_ten_seconds() {
-        let breaker = Breaker::default();
-        let trap = || breaker.failed(FailureCause::Trap, Instant::now());
-        for _ in 0..30 {
-            assert!(!trap(), "one a second is rebuilt at once");
-            advance(SECOND).await;
+    impl Bench {
+        fn new() -> Self {
+            Self {
+                breaker: Breaker::default(),
+                now: Cell::new(Instant::now()),
+            }
         }
-        advance(11 * SECOND).await;
-        assert!((0..10).all(|_| !trap()));
-        assert!(trap() && breaker.is_open());
+
+        fn after(&self, seconds: u32) -> &Self {
+            self.now.set(self.now.get() + SECOND * seconds);
+            self
+        }
+
+        fn fails(&self, cause: FailureCause) -> bool {
+            self.breaker.failed(cause, self.now.get())
+        }
+
+        fn comes_back(&self) -> bool {
+            self.breaker.look(self.now.get())
+        }
+    }
+
+    #[test]
+    fn three_deadlines_within_a_minute_and_ten_clean_minutes() {
+        let bench = Bench::new();
+        let deadline = |bench: &Bench| bench.fails(FailureCause::Deadline);
+        assert!(!deadline(&bench));
+        assert!(!deadline(bench.after(31)));
+        assert!(
+            !deadline(bench.after(31)),
+            "the first one is more than a minute ago"
+        );
+        assert!(deadline(bench.after(28)) && bench.breaker.is_open());
+        assert!(
+            !deadline(bench.after(300)) && bench.breaker.is_open(),
+            "it was there already"
+        );
+        assert!(!bench.after(599).comes_back() && bench.breaker.is_open());
+        assert!(bench.after(1).comes_back() && !bench.breaker.is_open());
+        assert!(!deadline(&bench), "it begins anew");
+    }
+
+    #[test]
+    fn more_than_ten_traps_in_ten_seconds() {
+        let bench = Bench::new();
+        let trap = |bench: &Bench| bench.fails(FailureCause::Trap);
+        for _ in 0..30 {
+            assert!(!trap(&bench), "one a second is rebuilt at once");
+            bench.after(1);
+        }
+        bench.after(11);
+        assert!((0..10).all(|_| !trap(&bench)));
+        assert!(trap(&bench) && bench.breaker.is_open());
     }
 }

@@ -26,9 +26,6 @@ use crate::side::{SideThreads, Work};
 use crate::wake::Residence;
 use crate::worker::Worker;
 
-/// Streams that may wait for one VM beside the workers; further ones fail by the filter's policy.
-const MOST_WAITING: usize = 1024;
-
 /// A VM and the streams that wait for it.
 pub(crate) struct VmCell {
     pub(super) worker: Weak<Worker>,
@@ -59,6 +56,8 @@ struct Aside {
     threads: Arc<SideThreads>,
     turn: Arc<Semaphore>,
     waiting: Cell<usize>,
+    /// How many may wait.
+    most: usize,
 }
 
 /// The VM is on its worker, and nobody else calls it while this is held.
@@ -96,6 +95,7 @@ impl VmCell {
                 threads: worker.side.clone(),
                 turn: Arc::new(Semaphore::new(1)),
                 waiting: Cell::new(0),
+                most: worker.config.limits.waiting_calls,
             }),
             slots: RefCell::default(),
             roots: RefCell::default(),
@@ -229,7 +229,7 @@ impl VmCell {
 
     /// Whether too many wait for it.
     pub(crate) fn is_overrun(&self) -> Option<Failure> {
-        let limit = MOST_WAITING;
+        let limit = self.aside.as_ref()?.most;
         (self.load() > limit).then_some(Failure::Contexts { limit })
     }
 

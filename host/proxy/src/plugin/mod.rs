@@ -93,8 +93,18 @@ impl PluginStats {
 
     /// Whether its calls run beside the workers because of repeated deadlines or traps.
     pub fn is_quarantined(&self) -> bool {
+        self.breaker().is_open()
+    }
+
+    /// Lets it back on the workers if it has been clean for long enough at that time. `true` if it has just come back. The
+    /// workers ask once a second.
+    pub fn look(&self, now: Instant) -> bool {
+        self.breaker().look(now)
+    }
+
+    fn breaker(&self) -> Arc<Breaker> {
         let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        breaker.is_open()
+        breaker.clone()
     }
 }
 

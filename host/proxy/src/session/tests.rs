@@ -1,7 +1,8 @@
 //! Tokens: who reads whose, and what becomes of those that are changed, old, or of another place.
 
 use tidegate_model::{
-    Backend, BackendProtocol, LoadBalancer, RuleOrigin, Timeouts, WeightedBackend,
+    Backend, BackendProtocol, CookieAttributes, LoadBalancer, RuleOrigin, SameSite, Timeouts,
+    WeightedBackend,
 };
 
 use super::*;
@@ -41,12 +42,18 @@ fn rule(name: &str, backends: Vec<WeightedBackend>) -> Rule {
     }
 }
 
+const CLEAR: Client<'static> = Client {
+    is_secure: false,
+    agent: None,
+};
+
 fn cookie(limit: Option<Duration>, permanent: bool) -> Session {
     Session {
         carrier: SessionCarrier::Cookie {
             name: "sid".into(),
             path: "/".into(),
             permanent,
+            attributes: CookieAttributes::default(),
         },
         absolute_timeout: limit,
     }
@@ -61,7 +68,7 @@ fn header() -> Session {
 
 /// The token for an endpoint, in a header.
 fn token(rule: &Rule, backend: &str, port: u16) -> String {
-    let begun = begin(rule, &header(), backend, &endpoint(port), NOW, false);
+    let begun = begin(rule, &header(), backend, &endpoint(port), NOW, CLEAR);
     let (_, value) = begun.expect("a token");
     value.to_str().expect("text").to_owned()
 }
@@ -176,7 +183,11 @@ fn cookies_are_found_by_their_name_and_set_with_what_protects_them() {
         assert_eq!(seen.is_some(), found, "{cookies}");
     }
     let set = |session: &Session, secure| {
-        let begun = begin(&rule, session, "shop/a:80", &endpoint(1), NOW, secure);
+        let client = Client {
+            is_secure: secure,
+            ..CLEAR
+        };
+        let begun = begin(&rule, session, "shop/a:80", &endpoint(1), NOW, client);
         let (name, value) = begun.expect("a cookie");
         assert_eq!(name, header::SET_COOKIE);
         value.to_str().expect("text").to_owned()
@@ -189,4 +200,51 @@ fn cookies_are_found_by_their_name_and_set_with_what_protects_them() {
         set(&cookie(Some(Duration::from_secs(9)), false), false),
         format!("sid={token}; Path=/; HttpOnly; SameSite=Lax")
     );
+}
+
+#[test]
+fn attributes_of_a_cookie_are_said_as_asked() {
+    let rule = rule("web", vec![backend("shop/a:80", &[1], 1)]);
+    let set = |attributes: CookieAttributes, agent| {
+        let mut session = cookie(None, false);
+        if let SessionCarrier::Cookie {
+            attributes: own, ..
+        } = &mut session.carrier
+        {
+            *own = attributes;
+        }
+        let client = Client { agent, ..CLEAR };
+        let (_, value) =
+            begin(&rule, &session, "shop/a:80", &endpoint(1), NOW, client).expect("a cookie");
+        let text = value.to_str().expect("text");
+        text.split_once("; ").expect("attributes").1.to_owned()
+    };
+    let all = CookieAttributes {
+        domain: Some("a.test".into()),
+        same_site: SameSite::None,
+        same_site_where_known: true,
+        secure: true,
+        expires: Some(Duration::from_secs(60)),
+    };
+    let expires = jiff::Timestamp::try_from(NOW + Duration::from_secs(60)).expect("a time");
+    let expires = expires.strftime("%a, %d %b %Y %H:%M:%S GMT");
+    assert_eq!(
+        set(
+            all.clone(),
+            Some("Mozilla/5.0 Chrome/120.0.0.0 Safari/537.36")
+        ),
+        format!("Path=/; HttpOnly; SameSite=None; Secure; Domain=a.test; Expires={expires}")
+    );
+    for old in [
+        "Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/60.0.1 Safari/537.36",
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 12_1 like Mac OS X) AppleWebKit/605.1.15",
+        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_14_4) AppleWebKit/605.1.15 Version/12.1 Safari/605.1.15",
+    ] {
+        assert!(!set(all.clone(), Some(old)).contains("SameSite"), "{old}");
+    }
+    let unsaid = CookieAttributes {
+        same_site: SameSite::Unsaid,
+        ..CookieAttributes::default()
+    };
+    assert_eq!(set(unsaid, None), "Path=/; HttpOnly");
 }

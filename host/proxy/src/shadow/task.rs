@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use tidegate_model::ResponseHead;
 use tidegate_wasm::{Action, Callback, Direction, Failure, StreamIo};
@@ -123,7 +123,7 @@ impl Task {
         }
         copy.bring().await;
         let before = copy.io(|io| {
-            let body = body_of(io, direction);
+            let body = io.body_mut(direction);
             body.extend_from_slice(&data);
             body.clone()
         });
@@ -138,7 +138,7 @@ impl Task {
             self.resumed(copy, direction).await?;
         }
         let changed = copy.io(|io| {
-            let body = body_of(io, direction);
+            let body = io.body_mut(direction);
             let changed = *body != before;
             let let_go = matches!(action, Action::Continue | Action::PauseNoBuffer);
             if let_go || end_of_stream {
@@ -163,11 +163,11 @@ impl Task {
             Direction::Response => Callback::ResponseTrailers,
         };
         copy.bring().await;
-        copy.io(|io| *trailers_of(io, direction) = Some(trailers.clone()));
+        copy.io(|io| *io.trailers_mut(direction) = Some(trailers.clone()));
         if self.call(copy, callback).await? != Action::Continue {
             self.resumed(copy, direction).await?;
         }
-        if let Some(now) = copy.io(|io| trailers_of(io, direction).clone()).flatten() {
+        if let Some(now) = copy.io(|io| io.trailers_mut(direction).clone()).flatten() {
             self.would(|would| would.changes(direction).compare(&trailers, &now));
         }
         Ok(())
@@ -279,19 +279,5 @@ impl Copy {
             let _ = self.call(Callback::Log).await;
         }
         self.context.delete().await;
-    }
-}
-
-fn body_of(io: &mut StreamIo, direction: Direction) -> &mut BytesMut {
-    match direction {
-        Direction::Request => &mut io.request_body,
-        Direction::Response => &mut io.response_body,
-    }
-}
-
-fn trailers_of(io: &mut StreamIo, direction: Direction) -> &mut Option<HeaderMap> {
-    match direction {
-        Direction::Request => &mut io.request_trailers,
-        Direction::Response => &mut io.response_trailers,
     }
 }

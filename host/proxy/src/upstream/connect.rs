@@ -1,7 +1,7 @@
 //! Opening a connection to an endpoint: name look-up, TCP, TLS, HTTP handshake.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tidegate_model::{Backend, BackendProtocol, BackendTls, Endpoint};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio_rustls::TlsConnector;
 
 use super::tls;
@@ -50,6 +50,14 @@ pub(crate) enum ConnectError {
     Http(#[from] hyper::Error),
     #[error("no connection within {0:?}")]
     Timeout(Duration),
+    #[error("the backend speaks no HTTP")]
+    NoHttp,
+}
+
+/// A connection of a stream.
+pub(crate) enum Opened {
+    Plain(TcpStream),
+    Tls(Box<tokio_rustls::client::TlsStream<Gather<TcpStream>>>),
 }
 
 /// A new connection.
@@ -87,32 +95,64 @@ impl Connector {
         self.protocol == BackendProtocol::Http2
     }
 
+    /// A connection, and this host's end of it.
     pub(super) async fn connect(
         &self,
         endpoint: &Endpoint,
         timeout: Duration,
-    ) -> Result<Sender, ConnectError> {
+    ) -> Result<(Sender, Option<SocketAddr>), ConnectError> {
         let connecting = async {
             let stream = tcp(endpoint, self.local_names).await?;
-            match &self.tls {
+            let local = stream.0.local_addr().ok();
+            let sender = match &self.tls {
                 None => self.handshake(stream).await,
                 Some(tls) => {
-                    let (config, name) = tls
-                        .config
-                        .as_ref()
-                        .map_err(|error| ConnectError::TlsSettings(error.clone()))?;
-                    let connector = TlsConnector::from(config.clone());
-                    let stream = connector
-                        .connect(name.clone(), stream)
-                        .await
-                        .map_err(ConnectError::Tls)?;
+                    let stream = tls.begin(stream).await?;
                     self.handshake(stream).await
                 }
-            }
+            };
+            Ok((sender?, local))
         };
         tokio::time::timeout(timeout, connecting)
             .await
             .unwrap_or(Err(ConnectError::Timeout(timeout)))
+    }
+
+    /// A connection for a stream.
+    pub(super) async fn open(
+        &self,
+        endpoint: &Endpoint,
+        timeout: Duration,
+    ) -> Result<Opened, ConnectError> {
+        let opening = async {
+            let stream = tcp(endpoint, self.local_names).await?;
+            Ok(match &self.tls {
+                None => Opened::Plain(stream.0),
+                Some(tls) => Opened::Tls(Box::new(tls.begin(stream).await?)),
+            })
+        };
+        tokio::time::timeout(timeout, opening)
+            .await
+            .unwrap_or(Err(ConnectError::Timeout(timeout)))
+    }
+
+    /// A socket for a session of UDP.
+    pub(super) async fn open_udp(&self, endpoint: &Endpoint) -> Result<UdpSocket, ConnectError> {
+        let mut last = None;
+        for address in addresses(endpoint, self.local_names).await? {
+            let any: SocketAddr = match address {
+                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            };
+            let socket = UdpSocket::bind(any).await?;
+            match socket.connect(address).await {
+                Ok(()) => return Ok(socket),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last
+            .unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+            .into())
     }
 
     async fn handshake<S>(&self, stream: S) -> Result<Sender, ConnectError>
@@ -142,7 +182,25 @@ impl Connector {
                 spawn_quietly(connection);
                 Ok(Sender::Http2(sender))
             }
+            BackendProtocol::Tcp | BackendProtocol::Udp => Err(ConnectError::NoHttp),
         }
+    }
+}
+
+impl Tls {
+    async fn begin(
+        &self,
+        stream: Gather<TcpStream>,
+    ) -> Result<tokio_rustls::client::TlsStream<Gather<TcpStream>>, ConnectError> {
+        let (config, name) = self
+            .config
+            .as_ref()
+            .map_err(|error| ConnectError::TlsSettings(error.clone()))?;
+        let connector = TlsConnector::from(config.clone());
+        connector
+            .connect(name.clone(), stream)
+            .await
+            .map_err(ConnectError::Tls)
     }
 }
 
@@ -158,21 +216,31 @@ fn spawn_quietly(connection: impl Future<Output = hyper::Result<()>> + 'static) 
 async fn tcp(endpoint: &Endpoint, local_names: bool) -> Result<Gather<TcpStream>, ConnectError> {
     let stream = match endpoint {
         Endpoint::Address(address) => TcpStream::connect(address).await?,
-        Endpoint::Name(name, port) => {
-            let addresses: Vec<_> = tokio::net::lookup_host((&**name, *port))
-                .await
-                .map_err(|error| ConnectError::Lookup(name.clone(), error))?
-                .filter(|address| local_names || !is_local(address.ip()))
-                .collect();
-            if addresses.is_empty() {
-                return Err(ConnectError::LocalName(name.clone()));
-            }
-            // The addresses that were looked at are those that are connected to: a name may change in between.
-            TcpStream::connect(&*addresses).await?
-        }
+        // The addresses that were looked at are those that are connected to: a name may change in between.
+        Endpoint::Name(..) => TcpStream::connect(&*addresses(endpoint, local_names).await?).await?,
     };
     stream.set_nodelay(true)?;
     Ok(Gather(stream))
+}
+
+/// Where an endpoint is; one at least.
+async fn addresses(
+    endpoint: &Endpoint,
+    local_names: bool,
+) -> Result<Vec<SocketAddr>, ConnectError> {
+    let (name, port) = match endpoint {
+        Endpoint::Address(address) => return Ok(vec![*address]),
+        Endpoint::Name(name, port) => (name, *port),
+    };
+    let found: Vec<_> = tokio::net::lookup_host((&**name, port))
+        .await
+        .map_err(|error| ConnectError::Lookup(name.clone(), error))?
+        .filter(|address| local_names || !is_local(address.ip()))
+        .collect();
+    if found.is_empty() {
+        return Err(ConnectError::LocalName(name.clone()));
+    }
+    Ok(found)
 }
 
 /// Addresses of this machine and of its link, where clouds have their metadata services.

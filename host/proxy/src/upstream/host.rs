@@ -1,6 +1,7 @@
 //! One endpoint: its connections, how busy it is, and whether it has lately failed.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,10 @@ use std::time::Duration;
 use hyper::client::conn::{http1, http2};
 use tidegate_model::Endpoint;
 use tidegate_wasm::UpstreamAttributes;
+use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
-use super::connect::Connector;
+use super::connect::{ConnectError, Connector, Opened};
 use crate::body::Body;
 
 /// Failures in a row that eject an endpoint (Envoy's `consecutive_gateway_failure`).
@@ -23,7 +25,7 @@ pub(crate) struct Host {
     pub(crate) endpoint: Endpoint,
     pub(super) connector: Connector,
     /// HTTP/1 connections without a request, the latest used last.
-    pub(super) idle: RefCell<Vec<(http1::SendRequest<Body>, Instant)>>,
+    pub(super) idle: RefCell<Vec<Idle>>,
     /// HTTP/2 connections, shared by their requests.
     pub(super) shared: RefCell<Vec<Shared>>,
     /// Of the next HTTP/2 connection.
@@ -38,10 +40,20 @@ pub(crate) struct Host {
     ejected_until: Cell<Option<Instant>>,
 }
 
+/// An HTTP/1 connection without a request.
+pub(super) struct Idle {
+    pub(super) sender: http1::SendRequest<Body>,
+    pub(super) since: Instant,
+    /// This host's end of it.
+    pub(super) local: Option<SocketAddr>,
+}
+
 /// An HTTP/2 connection, known by a number.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) number: u64,
+    /// This host's end of it.
+    pub(super) local: Option<SocketAddr>,
     pub(super) sender: http2::SendRequest<Body>,
 }
 
@@ -77,6 +89,16 @@ impl Host {
                 ..UpstreamAttributes::default()
             })
         })
+    }
+
+    /// A connection for a stream, which is nobody else's.
+    pub(crate) async fn open_stream(&self, timeout: Duration) -> Result<Opened, ConnectError> {
+        self.connector.open(&self.endpoint, timeout).await
+    }
+
+    /// A socket for a session of UDP.
+    pub(crate) async fn open_udp(&self) -> Result<UdpSocket, ConnectError> {
+        self.connector.open_udp(&self.endpoint).await
     }
 
     pub(crate) fn begin(self: &Rc<Self>) -> Active {
@@ -124,17 +146,25 @@ impl Host {
         let now = Instant::now();
         self.idle
             .borrow_mut()
-            .retain(|(sender, since)| !sender.is_closed() && now - *since < timeout);
+            .retain(|idle| !idle.sender.is_closed() && now - idle.since < timeout);
         self.shared
             .borrow_mut()
             .retain(|shared| !shared.sender.is_closed());
     }
 
     /// Keeps a new HTTP/2 connection for the requests to come.
-    pub(super) fn share(&self, sender: http2::SendRequest<Body>) -> Shared {
+    pub(super) fn share(
+        &self,
+        sender: http2::SendRequest<Body>,
+        local: Option<SocketAddr>,
+    ) -> Shared {
         let number = self.number.get();
         self.number.set(number + 1);
-        let shared = Shared { number, sender };
+        let shared = Shared {
+            number,
+            local,
+            sender,
+        };
         self.shared.borrow_mut().push(shared.clone());
         shared
     }

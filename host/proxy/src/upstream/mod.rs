@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tidegate_model::{Backend, BackendProtocol};
 
-pub(crate) use self::connect::ConnectError;
+pub(crate) use self::connect::{ConnectError, Opened};
 pub(crate) use self::host::Host;
 pub(crate) use self::pool::Pooled;
 use crate::config::Limits;

@@ -1,6 +1,7 @@
 //! Taking a connection for a request, and giving it back when the response has been read to its end.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use hyper::client::conn::http1;
 use tokio::time::Instant;
 
 use super::connect::{ConnectError, Sender};
-use super::host::{Active, Host, Shared};
+use super::host::{Active, Host, Idle, Shared};
 use crate::body::Body;
 
 /// Connections kept per endpoint and worker; beyond, the oldest idle ones are closed.
@@ -29,6 +30,10 @@ pub(crate) struct Pooled {
     shared: Option<Shared>,
     /// Whether it has carried requests before, so that it may have been closed meanwhile.
     pub(crate) reused: bool,
+    /// This host's end of it.
+    pub(crate) local: Option<SocketAddr>,
+    /// How long it took to open; zero if it was there.
+    pub(crate) opened_in: Duration,
     _active: Active,
 }
 
@@ -75,49 +80,50 @@ impl Host {
     ) -> Result<Pooled, ConnectError> {
         // What is rare is boxed: opening a connection has room for a TLS handshake, and every request would carry it.
         if self.connector.shares_connections() {
-            if let Some(sender) = self.ready_shared() {
-                return Ok(self.pooled(None, Some(sender), true));
+            if let Some(shared) = self.ready_shared() {
+                return Ok(self.shared_one(shared, None));
             }
             return Box::pin(self.checkout_shared(timeout)).await;
         }
-        if let Some(sender) = self.take_ready() {
-            return Ok(self.pooled(Some(sender), None, true));
+        if let Some(idle) = self.take_ready() {
+            return Ok(self.own(idle.sender, idle.local, None));
         }
         // The end of a response and the readiness for the next request are two steps of the connection's task. One that is
         // not ready soon after still carries a request whose answer came early; waiting for it would be waiting for that client.
         let latest = self.idle.borrow_mut().pop();
-        if let Some((mut sender, since)) = latest
-            && !sender.is_closed()
+        if let Some(mut idle) = latest
+            && !idle.sender.is_closed()
         {
-            match tokio::time::timeout(TURNAROUND, poll_fn(|cx| sender.poll_ready(cx))).await {
-                Ok(Ok(())) => return Ok(self.pooled(Some(sender), None, true)),
+            match tokio::time::timeout(TURNAROUND, poll_fn(|cx| idle.sender.poll_ready(cx))).await {
+                Ok(Ok(())) => return Ok(self.own(idle.sender, idle.local, None)),
                 Ok(Err(_)) => {}
-                Err(_) => self.idle.borrow_mut().push((sender, since)),
+                Err(_) => self.idle.borrow_mut().push(idle),
             }
         }
         Box::pin(self.open(timeout)).await
     }
 
     /// The latest idle connection that is ready.
-    fn take_ready(&self) -> Option<http1::SendRequest<Body>> {
+    fn take_ready(&self) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
-        let at = idle.iter().rposition(|(sender, _)| sender.is_ready())?;
-        Some(idle.remove(at).0)
+        let at = idle.iter().rposition(|idle| idle.sender.is_ready())?;
+        Some(idle.remove(at))
     }
 
     /// A new connection, whatever is idle.
     pub(crate) async fn open(self: &Rc<Self>, timeout: Duration) -> Result<Pooled, ConnectError> {
-        match self.connector.connect(&self.endpoint, timeout).await {
-            Ok(Sender::Http1(mut sender)) => {
+        let began = Instant::now();
+        let (sender, local) = self.connector.connect(&self.endpoint, timeout).await?;
+        match sender {
+            Sender::Http1(mut sender) => {
                 poll_fn(|cx| sender.poll_ready(cx)).await?;
-                Ok(self.pooled(Some(sender), None, false))
+                Ok(self.own(sender, local, Some(began.elapsed())))
             }
-            Ok(Sender::Http2(mut sender)) => {
+            Sender::Http2(mut sender) => {
                 poll_fn(|cx| sender.poll_ready(cx)).await?;
-                let shared = self.share(sender);
-                Ok(self.pooled(None, Some(shared), false))
+                let shared = self.share(sender, local);
+                Ok(self.shared_one(shared, Some(began.elapsed())))
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -125,7 +131,7 @@ impl Host {
         // Whoever waited here may find the connection that the one before opened.
         let _opening = self.opening.lock().await;
         match self.ready_shared() {
-            Some(sender) => Ok(self.pooled(None, Some(sender), true)),
+            Some(shared) => Ok(self.shared_one(shared, None)),
             None => self.open(timeout).await,
         }
     }
@@ -141,17 +147,33 @@ impl Host {
         Some(shared[at].clone())
     }
 
-    fn pooled(
+    /// A connection that carries one request at a time.
+    fn own(
         self: &Rc<Self>,
-        sender: Option<http1::SendRequest<Body>>,
-        shared: Option<Shared>,
-        reused: bool,
+        sender: http1::SendRequest<Body>,
+        local: Option<SocketAddr>,
+        opened_in: Option<Duration>,
     ) -> Pooled {
         Pooled {
             host: self.clone(),
-            sender,
-            shared,
-            reused,
+            sender: Some(sender),
+            shared: None,
+            reused: opened_in.is_none(),
+            local,
+            opened_in: opened_in.unwrap_or_default(),
+            _active: self.begin(),
+        }
+    }
+
+    /// A connection that carries others beside this request.
+    fn shared_one(self: &Rc<Self>, shared: Shared, opened_in: Option<Duration>) -> Pooled {
+        Pooled {
+            host: self.clone(),
+            local: shared.local,
+            sender: None,
+            shared: Some(shared),
+            reused: opened_in.is_none(),
+            opened_in: opened_in.unwrap_or_default(),
             _active: self.begin(),
         }
     }
@@ -207,6 +229,10 @@ impl Pooled {
         if idle.len() >= MOST_IDLE {
             idle.remove(0);
         }
-        idle.push((sender, Instant::now()));
+        idle.push(Idle {
+            sender,
+            since: Instant::now(),
+            local: self.local,
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! Modules that are elsewhere, where everything goes well: layouts, credentials, tags, caches.
 
 use serde_json::json;
-use tidegate_model::{Authorities, Credentials, Pull};
+use tidegate_model::{Authorities, Credentials, PinnedImage, Pull};
 
 use super::*;
 use crate::digest::digest;
@@ -125,7 +125,7 @@ async fn every_layout_is_read() {
         let wanted = spec(tag, image(&server, &format!("team/hello:{tag}")), "");
         let (module, pinned) = ready(verdict(&loader, &wanted).await);
         assert_eq!(module, *digest(&wasm()), "{tag}");
-        let pin = format!("{}/team/hello@{digest_of_manifest}", server.address);
+        let pin = format!("{}/team/hello:{tag}@{digest_of_manifest}", server.address);
         assert_eq!(pinned, Some(pin), "{tag}");
     }
 }
@@ -325,6 +325,48 @@ async fn a_tag_is_resolved_once() {
     );
     assert_eq!(
         ready(verdict(&loader, &with("filter", "")).await).0,
+        *digest(&other_wasm())
+    );
+}
+
+#[tokio::test]
+async fn what_the_status_says_a_tag_came_to_holds_for_another_process() {
+    let content = Content::default();
+    content.module("1", &wasm());
+    let server = registry(&content).await;
+    let settings = Settings::default();
+    let plain = spec("filter", image(&server, "hello:1"), "");
+    let (module, resolved) = ready(verdict(&loader(&settings), &plain).await);
+    let resolved = resolved.expect("it is written into the status");
+    content.module("1", &other_wasm());
+    // As it is read back from there.
+    let ModuleSource::Image { image: name, .. } = &plain.module else {
+        panic!("an image")
+    };
+    let known = Arc::new(FilterSpec {
+        pinned: Some(PinnedImage {
+            manifest: name.digest_in(&resolved).expect("of this name"),
+            module: module.as_str().into(),
+        }),
+        ..FilterSpec::clone(&plain)
+    });
+    let second = loader(&settings);
+    assert_eq!(
+        ready(verdict(&second, &known).await),
+        (module.clone(), Some(resolved.clone()))
+    );
+    // What is said later changes nothing.
+    assert_eq!(ready(verdict(&second, &plain).await).0, module);
+    // A process that knows nothing asks, and so does one that is told of another module.
+    let moved = *digest(&other_wasm()) == *ready(verdict(&loader(&settings), &plain).await).0;
+    assert!(moved, "the tag has moved");
+    let wanted = Arc::new(FilterSpec {
+        sha256: Some(digest(&other_wasm()).trim_start_matches("sha256:").into()),
+        ..FilterSpec::clone(&known)
+    });
+    let third = loader(&settings);
+    assert_eq!(
+        ready(verdict(&third, &wanted).await).0,
         *digest(&other_wasm())
     );
 }
