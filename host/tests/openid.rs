@@ -48,7 +48,7 @@ impl World {
         let turn = TURN.lock().await;
         let provider = Provider::start().await;
         let up = upstream().await;
-        let login = login(&provider, more);
+        let login = login(&provider, &more);
         let tokens = tokens(&provider);
         let filters = [("oidc", &login, SHOP), ("jwt", &tokens, API)];
         let (shop, api, host) = match host {
@@ -124,7 +124,7 @@ fn manifest(provider: &Provider, up: &Upstream, filters: &[(&str, &Value, &str)]
 }
 
 /// The configuration of `oidc` for one of the provider's clients.
-fn login(provider: &Provider, more: Value) -> Value {
+fn login(provider: &Provider, more: &Value) -> Value {
     let mut config = json!({
         "issuer": provider.issuer(),
         "cluster": "idp",

@@ -93,13 +93,13 @@ impl Call {
 
 /// The call's target as both hosts read it: `envoy.config.core.v3.GrpcService` with 1 `envoy_grpc`, and in it 1 `cluster_name`. A
 /// bare name would do for most clusters; but hosts try to read it as this message first, and some names happen to be one.
-#[cfg(any(target_arch = "wasm32", test))]
+#[cfg(any(all(target_arch = "wasm32", not(target_env = "p2")), test))]
 pub(crate) fn target(cluster: &str) -> Vec<u8> {
     field_one(&field_one(cluster.as_bytes()))
 }
 
 /// A message with this field 1, of bytes.
-#[cfg(any(target_arch = "wasm32", test))]
+#[cfg(any(all(target_arch = "wasm32", not(target_env = "p2")), test))]
 fn field_one(value: &[u8]) -> Vec<u8> {
     const FIELD_ONE_OF_BYTES: u8 = 0x0a;
     let mut message = vec![FIELD_ONE_OF_BYTES];

@@ -41,6 +41,9 @@ pub struct Case {
     /// Counters and gauges of guests whose values are compared at the end.
     #[serde(default)]
     pub metrics: Vec<String>,
+    /// What Envoy does changes from run to run: what this host does is held against the table whole.
+    #[serde(default)]
+    pub luck: bool,
     /// Has an Envoy of its own, because one of its filters keeps Envoy from starting.
     #[serde(default)]
     pub alone: bool,

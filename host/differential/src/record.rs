@@ -95,9 +95,12 @@ fn without_own_text(answer: &Message) -> Message {
         .is_some_and(|text| text.starts_with(' ') && text.ends_with('\n'));
     if own {
         answer.body.clear();
-        answer
-            .fields
-            .retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+        // Over HTTP/2 an answer without a body says no length.
+        let http2 = answer.line.starts_with("HTTP/2");
+        answer.fields.retain(|(name, _)| {
+            !name.eq_ignore_ascii_case("content-type")
+                && !(http2 && name.eq_ignore_ascii_case("content-length"))
+        });
         for (name, value) in &mut answer.fields {
             if name.eq_ignore_ascii_case("content-length") {
                 *value = "0".into();

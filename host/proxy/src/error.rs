@@ -17,6 +17,7 @@ pub(crate) mod flags {
     pub(crate) const UPSTREAM_CONNECTION_TERMINATION: u64 = 1 << 6;
     pub(crate) const NO_ROUTE_FOUND: u64 = 1 << 8;
     pub(crate) const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 1 << 14;
+    pub(crate) const DOWNSTREAM_REMOTE_RESET: u64 = 1 << 28;
 }
 
 /// A reason to answer ourselves.

@@ -447,6 +447,11 @@ impl Exchange {
         self.stream.record.borrow_mut().status = parts.status.as_u16();
         let bodiless =
             method == Method::HEAD || parts.status.as_u16() == 204 || parts.status.as_u16() == 304;
+        // Over HTTP/1 hyper leaves such a body alone; over HTTP/2 it would send it.
+        let body = match bodiless && version == Version::HTTP_2 {
+            true => Body::Empty,
+            false => body,
+        };
         let deadline = self.deadline.filter(|_| !body.is_end_stream());
         Response::from_parts(
             parts,

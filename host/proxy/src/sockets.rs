@@ -117,14 +117,16 @@ mod tests {
     #[test]
     fn a_port_of_datagrams_in_use_is_an_error() {
         let free: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let sockets = bind_udp(free, 2).expect("a free port");
-        let taken = sockets[0].local_addr().expect("bound");
+        // TCP has ports of its own; few others look for one of UDP.
+        let connections = bind(free, 1).expect("a free port");
+        let taken = connections[0].local_addr().expect("bound");
+        let sockets = bind_udp(taken, 2).expect("a free port");
+        assert_eq!(sockets[0].local_addr().expect("bound"), taken);
         assert_eq!(sockets[1].local_addr().expect("bound"), taken);
         assert_eq!(
             bind_udp(taken, 1).expect_err("taken").kind(),
             io::ErrorKind::AddrInUse
         );
-        bind(taken, 1).expect("TCP has ports of its own");
         drop(sockets);
         bind_udp(taken, 1).expect("free again");
     }

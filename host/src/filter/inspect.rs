@@ -172,7 +172,7 @@ impl Module {
         let imported = |name: &&str| self.imports.iter().any(|(_, import)| import == name);
         let needed = NEEDS
             .iter()
-            .filter(|(_, calls)| calls.iter().any(|call| imported(call)));
+            .filter(|(_, calls)| calls.iter().any(&imported));
         needed.map(|(need, _)| *need).collect()
     }
 

@@ -56,7 +56,7 @@ const fn row(
 }
 
 impl Row {
-    fn grant(&self, name: &str, namespace: &str, from: (&str, &str, &str), to: Value) -> Value {
+    fn grant(&self, name: &str, namespace: &str, from: (&str, &str, &str), to: &Value) -> Value {
         let (group, kind, source) = from;
         json!({"apiVersion": format!("{GATEWAY}/v1beta1"), "kind": "ReferenceGrant",
             "metadata": {"name": format!("{}-{name}", self.name), "namespace": namespace},
@@ -66,7 +66,7 @@ impl Row {
     fn right(&self, site: &Site) -> Value {
         let (group, kind) = self.from;
         let to = json!({"group": self.to.0, "kind": self.to.1, "name": self.name});
-        self.grant("right", THERE, (group, kind, &site.name), to)
+        self.grant("right", THERE, (group, kind, &site.name), &to)
     }
 
     /// Each differs from the right one in one thing.
@@ -85,29 +85,29 @@ impl Row {
             "TLSRoute"
         };
         vec![
-            self.grant("from-kind", THERE, (GATEWAY, other_kind, here), to.clone()),
-            self.grant("from-group", THERE, ("example.com", kind, here), to.clone()),
-            self.grant(
-                "from-namespace",
-                THERE,
-                (group, kind, ELSEWHERE),
-                to.clone(),
-            ),
+            self.grant("from-kind", THERE, (GATEWAY, other_kind, here), &to),
+            self.grant("from-group", THERE, ("example.com", kind, here), &to),
+            self.grant("from-namespace", THERE, (group, kind, ELSEWHERE), &to),
             self.grant(
                 "to-kind",
                 THERE,
                 (group, kind, here),
-                with("kind", "ConfigMap"),
+                &with("kind", "ConfigMap"),
             ),
             self.grant(
                 "to-group",
                 THERE,
                 (group, kind, here),
-                with("group", "example.com"),
+                &with("group", "example.com"),
             ),
-            self.grant("to-name", THERE, (group, kind, here), with("name", "other")),
+            self.grant(
+                "to-name",
+                THERE,
+                (group, kind, here),
+                &with("name", "other"),
+            ),
             // In the namespace of whoever refers: it would give itself the right.
-            self.grant("place", here, (group, kind, here), to.clone()),
+            self.grant("place", here, (group, kind, here), &to),
         ]
     }
 

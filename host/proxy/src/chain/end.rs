@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Version};
 use tidegate_wasm::Callback;
 use tokio::time::Instant;
 
@@ -39,6 +39,8 @@ impl Chain {
             flags: record.flags
                 | match record.complete {
                     true => 0,
+                    // A client of HTTP/2 that leaves resets its stream.
+                    false if record.version == Version::HTTP_2 => flags::DOWNSTREAM_REMOTE_RESET,
                     false => flags::DOWNSTREAM_CONNECTION_TERMINATION,
                 },
             trailers: record.trailers.clone(),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 use http_body::{Body as _, Frame};
 use tidegate_wasm::{Action, Callback, Direction};
 
@@ -163,11 +163,19 @@ impl Passage {
             None => Source::Ended,
             Some(Err(_)) => Source::Failed,
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) if whole => Source::Whole(data),
+                Ok(data) if whole || self.ends_with_data() => Source::Whole(data),
                 Ok(data) => Source::Data(data),
                 Err(frame) => Source::Trailers(Box::new(frame.into_trailers().unwrap_or_default())),
             },
         })
+    }
+
+    /// Whether the piece that was just read has the end of the stream on it: HTTP/2 says both at once.
+    fn ends_with_data(&self) -> bool {
+        self.direction == Direction::Request
+            && matches!(self.source, Body::Incoming(..))
+            && self.source.is_end_stream()
+            && self.stream.record.borrow().version == Version::HTTP_2
     }
 
     /// Whether a paused stage has heard something, or is out of the chain.
@@ -331,12 +339,16 @@ impl Passage {
         let held = std::mem::take(&mut self.stages[at].held);
         let direction = self.direction;
         let (received, sent) = (self.stream.received.bytes.get(), self.emitted);
+        let started = self.stream.record.borrow().upstream_started;
         self.stream.settle_io().await;
         self.stream.chain.borrow_mut().with_io(|io| {
             *io.body_mut(direction) = held;
             io.attributes.request_bytes = received;
             if direction == Direction::Response {
                 io.attributes.response_bytes = sent;
+                if end_of_stream && io.attributes.upstream.is_some() {
+                    io.attributes.backend_latency = started.map(|started| started.elapsed());
+                }
             }
         });
         let callback = match direction {

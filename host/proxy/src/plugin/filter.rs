@@ -96,14 +96,14 @@ impl WorkerFilter {
         })
     }
 
-    /// Whether this is the filter of that state.
-    pub(super) fn is(&self, state: &FilterState) -> bool {
+    /// Whether this is the filter of that state. One that cannot run is nothing but its policy.
+    pub(super) fn is(&self, spec: &FilterSpec, state: &FilterState) -> bool {
         match (&self.state, state) {
             (FilterState::Ready(a), FilterState::Ready(b)) => Arc::ptr_eq(a, b),
             (
                 FilterState::Unavailable { message: a, .. },
                 FilterState::Unavailable { message: b, .. },
-            ) => a == b,
+            ) => a == b && self.spec.failure_policy == spec.failure_policy,
             _ => false,
         }
     }

@@ -36,7 +36,7 @@ impl Filters {
         let mut filters = self.filters.borrow_mut();
         let known = filters.get(&spec.id).and_then(Weak::upgrade);
         if let Some(known) = &known
-            && known.is(state)
+            && known.is(spec, state)
         {
             return known.clone();
         }
