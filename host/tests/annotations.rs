@@ -2,20 +2,16 @@
 //!
 //! `annotations/<annotation>/<case>.yaml` says all of it ([`case::Case`]). All cases are served by one gateway process, each in a namespace and
 //! under hosts of its own. Where nginx can show the behaviour, the case has the equivalent lines of its configuration, and
-//! `cargo test --test annotations -- --ignored` sends the same requests to a real nginx and expects the same.
+//! `cargo test --test gateway -- --ignored annotations::` sends the same requests to a real nginx and expects the same.
 
 #![expect(
     clippy::unwrap_used,
     reason = "a case that cannot be run ends the test, and the line tells what it was"
 )]
 
-#[path = "annotations/case.rs"]
 mod case;
-#[path = "annotations/nginx.rs"]
 mod nginx;
-#[path = "annotations/objects.rs"]
 mod objects;
-#[path = "annotations/send.rs"]
 mod send;
 
 use std::time::Duration;

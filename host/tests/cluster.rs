@@ -1,22 +1,16 @@
 //! The gateway of a real cluster: etcd, kube-apiserver and controller manager, started by `host/tests/cluster/up`. They are
-//! built once, from their Go modules; so these tests run on demand: `cargo test --test cluster -- --ignored`.
+//! built once, from their Go modules; so these tests run on demand: `cargo test --test gateway -- --ignored cluster::`.
 
 #![expect(
     clippy::unwrap_used,
     reason = "what the test cluster does not do ends the test, and the line tells what it was"
 )]
 
-#[path = "cluster/api.rs"]
 mod api;
-#[path = "cluster/faults.rs"]
 mod faults;
-#[path = "cluster/ingress.rs"]
 mod ingress;
-#[path = "cluster/proxy.rs"]
 mod proxy;
-#[path = "cluster/references.rs"]
 mod references;
-#[path = "cluster/services.rs"]
 mod services;
 
 use std::net::SocketAddr;

@@ -3,11 +3,8 @@
 //!
 //! Real parts: `host/tests/openid/set-up` brings the provider (Node), `host/differential/set-up` Envoy. Without them the tests fail.
 
-#[path = "openid/browser.rs"]
 mod browser;
-#[path = "openid/envoy.rs"]
 mod envoy;
-#[path = "openid/provider.rs"]
 mod provider;
 
 use std::net::SocketAddr;

@@ -9,126 +9,126 @@ use serde_json::Value;
 /// A file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Case {
+pub(super) struct Case {
     /// `annotation/case`
     #[serde(skip)]
-    pub(crate) name: String,
+    pub(super) name: String,
     /// What it shows.
     #[serde(rename = "about")]
     _about: String,
     /// What `a` of every `a.test` in the file becomes, so that no two cases share a host; `NAMESPACE` becomes the namespace.
     #[serde(skip)]
-    pub(crate) domain: String,
-    pub(crate) ingresses: Vec<Ingress>,
+    pub(super) domain: String,
+    pub(super) ingresses: Vec<Ingress>,
     /// Further objects; their namespace is put in.
     #[serde(default)]
-    pub(crate) objects: Vec<Value>,
-    pub(crate) requests: Vec<Request>,
+    pub(super) objects: Vec<Value>,
+    pub(super) requests: Vec<Request>,
     /// Lines of a server of nginx that does the same. `http://up`, `http://other` and `http://auth` are the Services.
-    pub(crate) nginx: Option<String>,
+    pub(super) nginx: Option<String>,
     /// Lines around the servers.
-    pub(crate) nginx_http: Option<String>,
+    pub(super) nginx_http: Option<String>,
     /// What the status of an Ingress must say.
     #[serde(default)]
-    pub(crate) status: Vec<Status>,
+    pub(super) status: Vec<Status>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Ingress {
+pub(super) struct Ingress {
     #[serde(default = "web")]
-    pub(crate) name: String,
+    pub(super) name: String,
     #[serde(default = "host")]
-    pub(crate) host: String,
+    pub(super) host: String,
     /// Whether the host has a certificate.
     #[serde(default)]
-    pub(crate) tls: bool,
+    pub(super) tls: bool,
     /// Without the prefix.
     #[serde(default)]
-    pub(crate) annotations: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
     #[serde(default = "everything")]
-    pub(crate) paths: Vec<IngressPath>,
+    pub(super) paths: Vec<IngressPath>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct IngressPath {
-    pub(crate) path: String,
+pub(super) struct IngressPath {
+    pub(super) path: String,
     #[serde(default = "prefix")]
-    pub(crate) r#type: String,
+    pub(super) r#type: String,
     #[serde(default = "up")]
-    pub(crate) to: String,
+    pub(super) to: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Request {
+pub(super) struct Request {
     /// `GET /path`
-    pub(crate) send: String,
+    pub(super) send: String,
     #[serde(default = "host")]
-    pub(crate) host: String,
+    pub(super) host: String,
     #[serde(default)]
-    pub(crate) headers: BTreeMap<String, String>,
+    pub(super) headers: BTreeMap<String, String>,
     /// Bytes of a body.
-    pub(crate) body: Option<usize>,
+    pub(super) body: Option<usize>,
     /// Over TLS.
     #[serde(default)]
-    pub(crate) tls: bool,
+    pub(super) tls: bool,
     /// So many times, one after the other.
     #[serde(default = "once")]
-    pub(crate) times: usize,
+    pub(super) times: usize,
     /// All of them at the same time.
     #[serde(default)]
-    pub(crate) together: bool,
+    pub(super) together: bool,
     /// With the cookie that the request before was given.
     #[serde(default)]
-    pub(crate) with_cookie: bool,
+    pub(super) with_cookie: bool,
     /// What nginx does otherwise, which the documentation says.
-    pub(crate) not_nginx: Option<String>,
+    pub(super) not_nginx: Option<String>,
     #[serde(default)]
-    pub(crate) answer: Expected,
+    pub(super) answer: Expected,
     /// The upstream that must have seen it; `none` for nobody.
-    pub(crate) upstream: Option<String>,
+    pub(super) upstream: Option<String>,
     /// What it must have seen.
     #[serde(default)]
-    pub(crate) seen: Seen,
+    pub(super) seen: Seen,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Expected {
-    pub(crate) status: Option<u16>,
+pub(super) struct Expected {
+    pub(super) status: Option<u16>,
     /// Of several requests: how many have which status.
-    pub(crate) statuses: Option<BTreeMap<u16, usize>>,
+    pub(super) statuses: Option<BTreeMap<u16, usize>>,
     /// The same where time decides about the rest: so many at least.
-    pub(crate) at_least: BTreeMap<u16, usize>,
+    pub(super) at_least: BTreeMap<u16, usize>,
     /// The whole value; behind `~` an expression that must match somewhere.
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) absent: Vec<String>,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) absent: Vec<String>,
     /// Whether the end of the answer was not reached.
-    pub(crate) broken: bool,
+    pub(super) broken: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Seen {
-    pub(crate) target: Option<String>,
-    pub(crate) host: Option<String>,
+pub(super) struct Seen {
+    pub(super) target: Option<String>,
+    pub(super) host: Option<String>,
     /// `HTTP/2.0`
-    pub(crate) version: Option<String>,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) absent: Vec<String>,
+    pub(super) version: Option<String>,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) absent: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Status {
+pub(super) struct Status {
     #[serde(default = "web")]
-    pub(crate) ingress: String,
+    pub(super) ingress: String,
     /// Of condition `Accepted`.
-    pub(crate) accepted: bool,
+    pub(super) accepted: bool,
     /// Somewhere in its conditions or warnings.
-    pub(crate) says: String,
+    pub(super) says: String,
 }
 
 fn web() -> String {
@@ -161,12 +161,12 @@ fn once() -> usize {
 
 impl Case {
     /// The namespace of its objects.
-    pub(crate) fn namespace(&self) -> String {
+    pub(super) fn namespace(&self) -> String {
         self.domain.replace('.', "-")
     }
 
     /// Names that its certificate must bear.
-    pub(crate) fn tls_names(&self) -> Vec<String> {
+    pub(super) fn tls_names(&self) -> Vec<String> {
         let hosts = self
             .ingresses
             .iter()
@@ -179,7 +179,7 @@ impl Case {
 }
 
 /// All cases, by name.
-pub(crate) fn all() -> Vec<Case> {
+pub(super) fn all() -> Vec<Case> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/annotations");
     let mut files: Vec<PathBuf> = std::fs::read_dir(&root)
         .unwrap()

@@ -6,19 +6,19 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 use tidegate_testing::{Certificate, Port, Wire, eventually};
 
-use crate::case::Case;
-use crate::send::Upstreams;
+use super::case::Case;
+use super::send::Upstreams;
 
 /// A running nginx. It is killed when it is dropped.
-pub(crate) struct Nginx {
-    pub(crate) http: Port,
-    pub(crate) https: Port,
+pub(super) struct Nginx {
+    pub(super) http: Port,
+    pub(super) https: Port,
     child: Child,
     _folder: TempDir,
 }
 
 impl Nginx {
-    pub(crate) async fn start(
+    pub(super) async fn start(
         cases: &[Case],
         certificate: &Certificate,
         upstreams: &Upstreams,

@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 use tidegate_testing::Certificate;
 
-use crate::case::{Case, Ingress};
-use crate::send::Upstreams;
+use super::case::{Case, Ingress};
+use super::send::Upstreams;
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 /// The manifests of all cases. Each has a namespace with the Services `up`, `other`, `auth`, `secure` (over TLS), `two` (the first
 /// two) and `empty`, and the Secret `tls`.
-pub(crate) fn manifests(
+pub(super) fn manifests(
     cases: &[Case],
     certificate: &Certificate,
     upstreams: &Upstreams,
@@ -78,7 +78,7 @@ fn manifest(namespace: &str, ingress: &Ingress) -> Value {
 }
 
 /// What the statuses do not say as they should.
-pub(crate) fn check_status(case: &Case, status: &Value) -> Vec<String> {
+pub(super) fn check_status(case: &Case, status: &Value) -> Vec<String> {
     let namespace = case.namespace();
     let find = |name: &str| {
         let objects = status["objects"].as_array().unwrap();

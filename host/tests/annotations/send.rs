@@ -7,23 +7,23 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use tidegate_testing::{Answer, Certificate, Client, Reply, Seen, Tls, Upstream, empty, full};
 
-use crate::case::{Case, Request};
+use super::case::{Case, Request};
 
 /// Who is asked.
-pub(crate) struct Target {
-    pub(crate) http: SocketAddr,
-    pub(crate) https: SocketAddr,
-    pub(crate) tls: Tls,
-    pub(crate) is_nginx: bool,
+pub(super) struct Target {
+    pub(super) http: SocketAddr,
+    pub(super) https: SocketAddr,
+    pub(super) tls: Tls,
+    pub(super) is_nginx: bool,
 }
 
 /// The upstreams of all cases.
-pub(crate) struct Upstreams {
+pub(super) struct Upstreams {
     by_name: BTreeMap<&'static str, Upstream>,
 }
 
 impl Upstreams {
-    pub(crate) async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let mut by_name = BTreeMap::new();
         for name in ["up", "other"] {
             by_name.insert(name, Upstream::start(move |seen| answer(name, seen)).await);
@@ -37,12 +37,12 @@ impl Upstreams {
         Self { by_name }
     }
 
-    pub(crate) fn address(&self, name: &str) -> SocketAddr {
+    pub(super) fn address(&self, name: &str) -> SocketAddr {
         self.by_name[name].address()
     }
 
     /// Services by name, with their endpoints.
-    pub(crate) fn services(&self) -> BTreeMap<&'static str, Vec<SocketAddr>> {
+    pub(super) fn services(&self) -> BTreeMap<&'static str, Vec<SocketAddr>> {
         let mut services: BTreeMap<&'static str, Vec<SocketAddr>> = self
             .by_name
             .iter()
@@ -90,7 +90,7 @@ fn judge(seen: &Seen) -> Reply {
 }
 
 /// What goes otherwise than the case says.
-pub(crate) async fn run(case: &Case, target: &Target, upstreams: &Upstreams) -> Vec<String> {
+pub(super) async fn run(case: &Case, target: &Target, upstreams: &Upstreams) -> Vec<String> {
     let mut failures = Vec::new();
     let mut cookie = None;
     for request in &case.requests {

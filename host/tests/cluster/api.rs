@@ -16,14 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A cluster that is up. It ends when the last test lets go of it.
 #[derive(Debug)]
-pub(crate) struct Cluster {
+pub(super) struct Cluster {
     name: String,
-    pub(crate) kubeconfig: String,
+    pub(super) kubeconfig: String,
 }
 
 impl Cluster {
     /// One that tests share. Each keeps to its own names.
-    pub(crate) fn shared() -> Arc<Self> {
+    pub(super) fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cluster) = shared.upgrade() {
@@ -35,7 +35,7 @@ impl Cluster {
     }
 
     /// One of its own; `crds` is the channel, or `none`.
-    pub(crate) fn start(name: &str, crds: &str) -> Self {
+    pub(super) fn start(name: &str, crds: &str) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         // The one before may still be on its way down when the next is wanted.
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
@@ -52,12 +52,12 @@ impl Cluster {
     }
 
     /// Runs a script beside this file.
-    pub(crate) fn script(&self, script_name: &str, arguments: &[&str]) -> String {
+    pub(super) fn script(&self, script_name: &str, arguments: &[&str]) -> String {
         script(script_name, arguments, &self.name)
     }
 
     /// Runs kubectl as administrator.
-    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+    pub(super) fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
         run(self.command(arguments))
     }
 
@@ -70,7 +70,7 @@ impl Cluster {
     }
 
     /// Applies objects.
-    pub(crate) fn apply(&self, objects: &[Value]) {
+    pub(super) fn apply(&self, objects: &[Value]) {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), list).unwrap();
@@ -78,14 +78,14 @@ impl Cluster {
     }
 
     /// Applies a file of manifests.
-    pub(crate) fn apply_file(&self, path: &Path) {
+    pub(super) fn apply_file(&self, path: &Path) {
         let path = path.display().to_string();
         let applied = self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &path]);
         applied.unwrap_or_else(|error| panic!("apply: {error}"));
     }
 
     /// An object, if it is there.
-    pub(crate) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+    pub(super) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let found = self
             .kubectl(&["get", kind, name, "-n", namespace, "-o", "json"])
             .ok()?;
@@ -93,7 +93,7 @@ impl Cluster {
     }
 
     /// A kubeconfig of a service account.
-    pub(crate) fn account(&self, namespace: &str, name: &str) -> String {
+    pub(super) fn account(&self, namespace: &str, name: &str) -> String {
         self.kubeconfig_of(
             namespace,
             name,
@@ -102,7 +102,7 @@ impl Cluster {
     }
 
     /// The same with the token in a file, which is read again and again.
-    pub(crate) fn account_with_file(&self, namespace: &str, name: &str, file: &Path) -> String {
+    pub(super) fn account_with_file(&self, namespace: &str, name: &str, file: &Path) -> String {
         std::fs::write(file, self.token(namespace, name)).unwrap();
         self.kubeconfig_of(namespace, name, &format!("tokenFile: {}", file.display()))
     }
@@ -135,15 +135,15 @@ impl Drop for Cluster {
 }
 
 /// A namespace and a class of one's own in a cluster, and a range of loopback addresses for its Gateways.
-pub(crate) struct Site {
-    pub(crate) cluster: Arc<Cluster>,
-    pub(crate) name: String,
-    pub(crate) pool: String,
+pub(super) struct Site {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) name: String,
+    pub(super) pool: String,
     http_port: tidegate_testing::Port,
 }
 
 impl Site {
-    pub(crate) fn new(cluster: Arc<Cluster>, name: &str, number: u8) -> Self {
+    pub(super) fn new(cluster: Arc<Cluster>, name: &str, number: u8) -> Self {
         let site = Self {
             cluster,
             name: name.to_owned(),
@@ -156,7 +156,7 @@ impl Site {
     }
 
     /// The classes of this site.
-    pub(crate) fn classes(&self) -> Vec<Value> {
+    pub(super) fn classes(&self) -> Vec<Value> {
         let controller = self.controller();
         vec![
             json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": self.name},
@@ -166,12 +166,12 @@ impl Site {
         ]
     }
 
-    pub(crate) fn controller(&self) -> String {
+    pub(super) fn controller(&self) -> String {
         format!("tidegate.dev/{}", self.name)
     }
 
     /// Starts `tidegate serve --kubernetes` for this site alone, without waiting until it is ready.
-    pub(crate) fn start(&self, more: &[&str]) -> Process {
+    pub(super) fn start(&self, more: &[&str]) -> Process {
         self.start_as(
             &self.cluster.kubeconfig,
             &["--controller-name", &self.controller()],
@@ -180,7 +180,7 @@ impl Site {
     }
 
     /// The same with another kubeconfig and controller.
-    pub(crate) fn start_as(&self, kubeconfig: &str, class: &[&str], more: &[&str]) -> Process {
+    pub(super) fn start_as(&self, kubeconfig: &str, class: &[&str], more: &[&str]) -> Process {
         let mut arguments = vec!["--address-pool", &self.pool];
         arguments.extend(class);
         arguments.extend(more);
@@ -188,7 +188,7 @@ impl Site {
     }
 
     /// The same for Gateways that get no address from a pool.
-    pub(crate) fn start_without_pool(&self, kubeconfig: &str, more: &[&str]) -> Process {
+    pub(super) fn start_without_pool(&self, kubeconfig: &str, more: &[&str]) -> Process {
         // Port 8080 of all addresses may be anybody's.
         let own = format!("127.{}.200.1", 64 + std::process::id() % 128);
         let arguments = [&["--bind", &own], more].concat();
@@ -204,12 +204,12 @@ impl Site {
     }
 
     /// The Ingress traffic's address.
-    pub(crate) fn ingress(&self) -> SocketAddr {
+    pub(super) fn ingress(&self) -> SocketAddr {
         self.http_port.address()
     }
 
     /// Where a Gateway is reached, once its status says so and calls it programmed.
-    pub(crate) async fn programmed(&self, gateway: &str) -> IpAddr {
+    pub(super) async fn programmed(&self, gateway: &str) -> IpAddr {
         let mut found = None;
         until(&format!("Gateway {gateway} is programmed"), || {
             let object = self.get("gateway", gateway).unwrap_or_default();
@@ -223,22 +223,22 @@ impl Site {
         found.unwrap()
     }
 
-    pub(crate) fn get(&self, kind: &str, name: &str) -> Option<Value> {
+    pub(super) fn get(&self, kind: &str, name: &str) -> Option<Value> {
         self.cluster.get(kind, &self.name, name)
     }
 
-    pub(crate) fn gateway(&self, name: &str, listeners: &Value) -> Value {
+    pub(super) fn gateway(&self, name: &str, listeners: &Value) -> Value {
         json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": name, "namespace": self.name},
             "spec": {"gatewayClassName": self.name, "listeners": listeners}})
     }
 
-    pub(crate) fn route(&self, name: &str, gateway: &str, rules: &Value) -> Value {
+    pub(super) fn route(&self, name: &str, gateway: &str, rules: &Value) -> Value {
         json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": name, "namespace": self.name},
             "spec": {"parentRefs": [{"name": gateway}], "rules": rules}})
     }
 
     /// A Service with the endpoint `at`.
-    pub(crate) fn service(&self, name: &str, at: SocketAddr) -> Vec<Value> {
+    pub(super) fn service(&self, name: &str, at: SocketAddr) -> Vec<Value> {
         vec![
             json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": self.name},
                 "spec": {"ports": [{"port": 80}]}}),
@@ -250,7 +250,7 @@ impl Site {
 }
 
 /// A backend at an address that endpoints may have: neither API servers nor gateways take loopback.
-pub(crate) async fn backend(name: &str) -> (SocketAddr, Process) {
+pub(super) async fn backend(name: &str) -> (SocketAddr, Process) {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     // Chooses a source address; nothing is sent.
     socket
@@ -263,13 +263,13 @@ pub(crate) async fn backend(name: &str) -> (SocketAddr, Process) {
 }
 
 /// Whether a condition is true.
-pub(crate) fn holds(conditions: &Value, kind: &str) -> bool {
+pub(super) fn holds(conditions: &Value, kind: &str) -> bool {
     let mut conditions = conditions.as_array().into_iter().flatten();
     conditions.any(|condition| condition["type"] == kind && condition["status"] == "True")
 }
 
 /// Waits until something holds that nothing announces.
-pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(
@@ -282,7 +282,7 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// The same for what is awaited.
-pub(crate) async fn until_async(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(super) async fn until_async(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds().await {
         assert!(
@@ -294,7 +294,7 @@ pub(crate) async fn until_async(what: &str, mut holds: impl AsyncFnMut() -> bool
 }
 
 /// The repository.
-pub(crate) fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -303,7 +303,7 @@ fn scripts() -> PathBuf {
 }
 
 /// Where etcd, kubectl and their like are.
-pub(crate) fn binaries() -> PathBuf {
+pub(super) fn binaries() -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     target.join("cluster/bin")

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use tidegate_testing::{Answer, Client, Process};
 
-use crate::api::{Cluster, Site, backend, until, until_async};
-use crate::proxy::{Fault, Proxy};
-use crate::{http, leads, ready, served, to};
+use super::api::{Cluster, Site, backend, until, until_async};
+use super::proxy::{Fault, Proxy};
+use super::{http, leads, ready, served, to};
 
 async fn status(at: SocketAddr, path: &str) -> u16 {
     Client::http1(at)

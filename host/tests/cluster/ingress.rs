@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tidegate_testing::{Certificate, Client, Port, Tls};
 
-use crate::api::{Cluster, Site, backend, until, until_async};
-use crate::{get, ready, served};
+use super::api::{Cluster, Site, backend, until, until_async};
+use super::{get, ready, served};
 
 fn class(name: &str, controller: &str, default: bool) -> Value {
     let annotations = json!({"ingressclass.kubernetes.io/is-default-class": default.to_string()});

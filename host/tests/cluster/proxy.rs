@@ -18,11 +18,11 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::api::{Cluster, binaries};
+use super::api::{Cluster, binaries};
 
 /// How it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(super) enum Fault {
     /// Not at all.
     Nothing,
     /// Connections end where they begin.
@@ -40,7 +40,7 @@ pub(crate) enum Fault {
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 
 /// A proxy that runs until it is dropped.
-pub(crate) struct Proxy {
+pub(super) struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
     kubectl: Child,
@@ -56,7 +56,7 @@ struct Shared {
 }
 
 impl Proxy {
-    pub(crate) async fn start(cluster: &Cluster) -> Self {
+    pub(super) async fn start(cluster: &Cluster) -> Self {
         let mut kubectl = Command::new(binaries().join("kubectl"))
             .args(["--kubeconfig", &cluster.kubeconfig, "proxy", "--port=0"])
             .stdout(Stdio::piped())
@@ -84,7 +84,7 @@ impl Proxy {
     }
 
     /// A kubeconfig that leads here.
-    pub(crate) fn kubeconfig(&self) -> String {
+    pub(super) fn kubeconfig(&self) -> String {
         let (address, user) = (self.address, "{name: u, user: {}}");
         format!(
             "apiVersion: v1\nkind: Config\nclusters: [{{name: k, cluster: {{server: \"http://{address}\"}}}}]\nusers: [{user}]\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\ncurrent-context: c\n"
@@ -92,14 +92,14 @@ impl Proxy {
     }
 
     /// Fails like this from now on; what is under way ends.
-    pub(crate) fn set(&self, fault: Fault) {
+    pub(super) fn set(&self, fault: Fault) {
         *self.shared.fault() = fault;
         self.shared.asked().clear();
         self.shared.cut.send_modify(|count| *count += 1);
     }
 
     /// Requests since the last fault was set.
-    pub(crate) fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         self.shared.asked().clone()
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tidegate_testing::{Client, Process};
 
-use crate::api::{Cluster, Site, backend, until_async};
-use crate::{http, ready};
+use super::api::{Cluster, Site, backend, until_async};
+use super::{http, ready};
 
 /// The namespace that is referred to.
 const THERE: &str = "references-there";

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{Cluster, Site, root, until};
-use crate::{http, ready};
+use super::api::{Cluster, Site, root, until};
+use super::{http, ready};
 
 /// Where the chart's objects are.
 const SYSTEM: &str = "tidegate-system";

@@ -8,7 +8,7 @@ use tidegate_testing::{Client, empty, full};
 
 /// A browser, as far as a log-in needs one.
 #[derive(Debug)]
-pub(crate) struct Browser {
+pub(super) struct Browser {
     /// Where hosts are.
     hosts: BTreeMap<String, SocketAddr>,
     /// Values by host, path and name.
@@ -18,18 +18,18 @@ pub(crate) struct Browser {
 
 /// What is shown at the end of all redirects.
 #[derive(Debug)]
-pub(crate) struct Page {
-    pub(crate) host: String,
-    pub(crate) status: u16,
+pub(super) struct Page {
+    pub(super) host: String,
+    pub(super) status: u16,
     /// Where a redirect led that was not followed.
-    pub(crate) location: Option<String>,
-    pub(crate) body: String,
+    pub(super) location: Option<String>,
+    pub(super) body: String,
 }
 
 const REDIRECTS: usize = 12;
 
 impl Browser {
-    pub(crate) fn new(hosts: &[(&str, SocketAddr)]) -> Self {
+    pub(super) fn new(hosts: &[(&str, SocketAddr)]) -> Self {
         let hosts = hosts
             .iter()
             .map(|(name, address)| ((*name).to_owned(), *address));
@@ -41,22 +41,22 @@ impl Browser {
     }
 
     /// Follows no redirect to this path.
-    pub(crate) fn stop_at(&mut self, path: &'static str) {
+    pub(super) fn stop_at(&mut self, path: &'static str) {
         self.stop_at = Some(path);
     }
 
     /// Follows all of them again.
-    pub(crate) fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self) {
         self.stop_at = None;
     }
 
     /// Opens an address.
-    pub(crate) async fn get(&mut self, url: &str) -> Page {
+    pub(super) async fn get(&mut self, url: &str) -> Page {
         self.open(Method::GET, url.to_owned(), None).await
     }
 
     /// Sends the page's form, with its hidden fields and these.
-    pub(crate) async fn submit(&mut self, page: &Page, fields: &[(&str, &str)]) -> Page {
+    pub(super) async fn submit(&mut self, page: &Page, fields: &[(&str, &str)]) -> Page {
         let action = attribute(&page.body, "<form", "action")
             .unwrap_or_else(|| panic!("no form: {page:?}"))
             .replace("&amp;", "&");
@@ -139,7 +139,7 @@ impl Browser {
     }
 
     /// Takes a line of `Set-Cookie`.
-    pub(crate) fn set_cookie(&mut self, host: &str, line: &str) {
+    pub(super) fn set_cookie(&mut self, host: &str, line: &str) {
         let (pair, attributes) = line.split_once(';').unwrap_or((line, ""));
         let (name, value) = pair.split_once('=').expect("a cookie");
         let mut path = String::from("/");
@@ -162,18 +162,18 @@ impl Browser {
     }
 
     /// The value of `cookie` for a host's root.
-    pub(crate) fn cookie_header(&self, host: &str) -> String {
+    pub(super) fn cookie_header(&self, host: &str) -> String {
         self.matching(host, "/")
     }
 
     /// The names of a host's cookies.
-    pub(crate) fn cookies(&self, host: &str) -> Vec<&str> {
+    pub(super) fn cookies(&self, host: &str) -> Vec<&str> {
         let keys = self.jar.keys().filter(|(of, _, _)| of == host);
         keys.map(|(_, _, name)| name.as_str()).collect()
     }
 
     /// Deletes a host's cookies.
-    pub(crate) fn forget(&mut self, host: &str) {
+    pub(super) fn forget(&mut self, host: &str) {
         self.jar.retain(|(of, _, _), _| of != host);
     }
 

@@ -10,10 +10,10 @@ use tidegate_testing::{Wire, eventually};
 
 /// A running Envoy. It is killed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Envoy {
+pub(super) struct Envoy {
     process: Child,
     /// Where the listeners are, in the order of the filters.
-    pub(crate) listeners: Vec<SocketAddr>,
+    pub(super) listeners: Vec<SocketAddr>,
     _folder: TempDir,
 }
 
@@ -25,7 +25,7 @@ const PROGRAM: &str = concat!(
 
 impl Envoy {
     /// Starts one with these filters (names and configurations), an upstream, and the cluster `idp`.
-    pub(crate) async fn start(
+    pub(super) async fn start(
         filters: &[(&str, &Value)],
         up: SocketAddr,
         idp: SocketAddr,

@@ -11,7 +11,7 @@ use tidegate_testing::{Answer, Client, full};
 
 /// A provider with the clients of `provider.mjs`.
 #[derive(Debug)]
-pub(crate) struct Provider {
+pub(super) struct Provider {
     process: Child,
     issuer: String,
     address: SocketAddr,
@@ -20,7 +20,7 @@ pub(crate) struct Provider {
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/openid");
 
 impl Provider {
-    pub(crate) async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         tokio::task::spawn_blocking(Self::spawn)
             .await
             .expect("it starts")
@@ -62,25 +62,25 @@ impl Provider {
         }
     }
 
-    pub(crate) fn issuer(&self) -> &str {
+    pub(super) fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    pub(crate) fn authority(&self) -> &str {
+    pub(super) fn authority(&self) -> &str {
         &self.issuer["http://".len()..]
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// A new key, and the one before withdrawn.
-    pub(crate) async fn rotate(&self) {
+    pub(super) async fn rotate(&self) {
         assert_eq!(self.post("/test/rotate", "", "").await.status, 204);
     }
 
     /// An access token of the client `machine`, a JWT for the API.
-    pub(crate) async fn access_token(&self) -> String {
+    pub(super) async fn access_token(&self) -> String {
         // "machine:of+the+machine"
         let basic = "Basic bWFjaGluZTpvZit0aGUrbWFjaGluZQ==";
         let form = "grant_type=client_credentials&scope=read";

@@ -148,7 +148,7 @@ pub enum Body {
 pub struct Call {
     /// Where to.
     pub cluster: String,
-    /// A gRPC call of this `service/method`, one of [`proto::METHODS`](crate::proto::METHODS); an HTTP call where it is absent.
+    /// A gRPC call of this `service/method`, one of [`proto::METHODS`]; an HTTP call where it is absent.
     pub grpc: Option<String>,
     /// What it is to look like.
     #[serde(default)]

@@ -11,8 +11,7 @@ use tidegate_wasm::{
     HttpCallResponse, Limits, LoadError, MetricValue, Module, PluginConfig, Pool, Shared, Snapshot,
     SnapshotError, Vm, VmConfig,
 };
-const COMPONENT: &[u8] =
-    include_bytes!("/tmp/wit/target/p2/wasm32-wasip2/release/tidegate_wasm_guest_component.wasm");
+use tidegate_wasm_guests::COMPONENT;
 
 use crate::run::{RESPONSE_HEADERS, Run, compile, engine, fields, plugin, vm_config};
 
