@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
+use http_body_util::channel::Channel;
 use hyper::body::Incoming;
 use tidegate_model::{RequestHead, ResponseHead};
 use tidegate_wasm::{Failure, GrpcTarget, RootId, Vm};
@@ -61,6 +62,15 @@ impl From<Status> for End {
     }
 }
 
+/// A body without a `content-length`, which no gRPC client sends: the length of messages is in front of each.
+fn of_one_message(message: Bytes) -> Body {
+    let (mut sender, body) = Channel::new(1);
+    if sender.try_send(Frame::data(message)).is_err() {
+        unreachable!("a new channel has room for a frame");
+    }
+    Body::Channel(body)
+}
+
 impl Exchange {
     /// One message there, and one back or a status.
     pub(super) async fn call(self, target: GrpcTarget, message: Bytes, timeout: Option<Duration>) {
@@ -70,7 +80,7 @@ impl Exchange {
             return self.forget();
         }
         let mut answer = None;
-        let talk = self.talk(&target, Body::Full(message), timeout, &mut answer);
+        let talk = self.talk(&target, of_one_message(message), timeout, &mut answer);
         let end = match timeout {
             None => talk.await,
             Some(limit) => tokio::time::timeout(limit, talk)
