@@ -98,8 +98,8 @@ fn without_own_text(answer: &Message) -> Message {
         // Over HTTP/2 an answer without a body says no length.
         let http2 = answer.line.starts_with("HTTP/2");
         answer.fields.retain(|(name, _)| {
-            !name.eq_ignore_ascii_case("content-type")
-                && !(http2 && name.eq_ignore_ascii_case("content-length"))
+            let length = http2 && name.eq_ignore_ascii_case("content-length");
+            !(length || name.eq_ignore_ascii_case("content-type"))
         });
         for (name, value) in &mut answer.fields {
             if name.eq_ignore_ascii_case("content-length") {
