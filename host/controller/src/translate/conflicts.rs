@@ -1,8 +1,8 @@
 //! What several listeners mean together: which exclude each other, and which TLS names overlap.
 //!
-//! Within one object all listeners that collide lose ("MUST NOT pick one conflicting Listener as the winner",
-//! `Gateway.spec.listeners`). Between the objects of one Gateway the Gateway goes first, then its ListenerSets by age
-//! (`ListenerSet.spec.listeners`).
+//! Between the objects of one Gateway the Gateway goes first, then its ListenerSets by age (`ListenerSet.spec.listeners`). Of what
+//! is left of one object all listeners that collide lose ("MUST NOT pick one conflicting Listener as the winner",
+//! `Gateway.spec.listeners`).
 
 use tidegate_model::Protocol;
 
@@ -16,10 +16,22 @@ pub(super) fn mark(gateways: &mut Gateways<'_>) {
         let all: Vec<usize> = (0..gateways.listeners.len())
             .filter(|index| gateways.listeners[*index].gateway == gateway)
             .collect();
-        for (at, index) in all.iter().enumerate() {
-            let conflict = within(&gateways.listeners, &all, *index)
-                .or_else(|| before(&gateways.listeners, &all[..at], *index));
-            gateways.listeners[*index].conflict = conflict;
+        let set = |index: &usize| gateways.listeners[*index].set;
+        let objects: Vec<&[usize]> = all.chunk_by(|one, other| set(one) == set(other)).collect();
+        let mut at = 0;
+        for object in objects {
+            for index in object {
+                let conflict = before(&gateways.listeners, &all[..at], *index);
+                gateways.listeners[*index].conflict = conflict;
+            }
+            let collide: Vec<_> = object
+                .iter()
+                .filter_map(|index| Some((*index, within(&gateways.listeners, object, *index)?)))
+                .collect();
+            for (index, conflict) in collide {
+                gateways.listeners[index].conflict = Some(conflict);
+            }
+            at += object.len();
         }
         for index in &all {
             let overlap = overlap(&gateways.listeners, &all, *index);
@@ -28,15 +40,16 @@ pub(super) fn mark(gateways: &mut Gateways<'_>) {
     }
 }
 
-/// A conflict with a listener of the same object.
-fn within(listeners: &[Entry<'_>], all: &[usize], index: usize) -> Option<Problem> {
-    let entry = &listeners[index];
+/// A conflict with a listener of the same `object`.
+fn within(listeners: &[Entry<'_>], object: &[usize], index: usize) -> Option<Problem> {
     // What is not served anyway excludes nobody (`Gateway.spec.listeners` on TCP).
-    entry.protocol?;
-    all.iter()
+    let stands = |entry: &&Entry<'_>| entry.protocol.is_some() && entry.conflict.is_none();
+    let entry = Some(&listeners[index]).filter(stands)?;
+    object
+        .iter()
         .filter(|other| **other != index)
         .map(|other| &listeners[*other])
-        .filter(|other| other.set == entry.set && other.protocol.is_some())
+        .filter(stands)
         .find_map(|other| collision(entry, other))
 }
 
