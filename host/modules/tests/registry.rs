@@ -290,7 +290,8 @@ async fn verdict(loader: &Arc<Loader>, spec: &Arc<FilterSpec>) -> FilterVerdict 
     loader.verdicts().remove(&spec.id).expect("a verdict")
 }
 
-fn assert_ready(verdict: FilterVerdict, registry: &Registry, manifest: &str) {
+/// `name` is what the reference says beside the repository: `:tag`, or nothing where it is a digest.
+fn assert_ready(verdict: FilterVerdict, registry: &Registry, name: &str, manifest: &str) {
     let FilterVerdict::Ready {
         digest: found,
         image,
@@ -302,7 +303,10 @@ fn assert_ready(verdict: FilterVerdict, registry: &Registry, manifest: &str) {
     assert_eq!(*found, digest(&module()));
     assert_eq!(
         image.as_deref(),
-        Some(&*format!("{}/team/hello@{manifest}", registry.address))
+        Some(&*format!(
+            "{}/team/hello{name}@{manifest}",
+            registry.address
+        ))
     );
 }
 
@@ -313,11 +317,17 @@ async fn every_layout_is_pulled_by_tag_and_by_digest() {
     for (tag, manifest) in registry.push_all() {
         let loader = Loader::new(Shared::new());
         let by_tag = spec(tag, &registry, &format!(":{tag}"), None);
-        assert_ready(verdict(&loader, &by_tag).await, &registry, &manifest);
+        assert_ready(
+            verdict(&loader, &by_tag).await,
+            &registry,
+            &format!(":{tag}"),
+            &manifest,
+        );
         let by_digest = spec(tag, &registry, &format!("@{manifest}"), None);
         assert_ready(
             verdict(&Loader::new(Shared::new()), &by_digest).await,
             &registry,
+            "",
             &manifest,
         );
     }
@@ -344,6 +354,7 @@ async fn a_password_is_asked_for_and_given() {
         assert_ready(
             verdict(&Loader::new(Shared::new()), &right).await,
             &registry,
+            &format!(":{tag}"),
             &manifest,
         );
     }
@@ -363,6 +374,7 @@ async fn without_the_registry_a_restart_goes_on_from_the_cache() {
     assert_ready(
         verdict(&Loader::with(Shared::new(), &settings), &wanted).await,
         &registry,
+        &format!(":{tag}"),
         &manifest,
     );
     registry.process.kill().expect("killed");
@@ -370,6 +382,7 @@ async fn without_the_registry_a_restart_goes_on_from_the_cache() {
     assert_ready(
         verdict(&Loader::with(Shared::new(), &settings), &wanted).await,
         &registry,
+        &format!(":{tag}"),
         &manifest,
     );
     let FilterVerdict::Failed { message, .. } = verdict(&Loader::new(Shared::new()), &wanted).await

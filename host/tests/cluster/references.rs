@@ -30,6 +30,15 @@ const ROWS: &[Row] = &[
     row("route-to-service", (GATEWAY, "HTTPRoute"), ("", "Service")),
     row("mirror-to-service", (GATEWAY, "HTTPRoute"), ("", "Service")),
     row("grpc-to-service", (GATEWAY, "GRPCRoute"), ("", "Service")),
+    row("auth-to-service", (GATEWAY, "HTTPRoute"), ("", "Service")),
+    row("tls-to-service", (GATEWAY, "TLSRoute"), ("", "Service")),
+    row("tcp-to-service", (GATEWAY, "TCPRoute"), ("", "Service")),
+    row("udp-to-service", (GATEWAY, "UDPRoute"), ("", "Service")),
+    row(
+        "frontend-to-config-map",
+        (GATEWAY, "Gateway"),
+        ("", "ConfigMap"),
+    ),
     row("gateway-to-secret", (GATEWAY, "Gateway"), ("", "Secret")),
     row("client-to-secret", (GATEWAY, "Gateway"), ("", "Secret")),
     row("set-to-secret", (GATEWAY, "ListenerSet"), ("", "Secret")),
@@ -84,6 +93,11 @@ impl Row {
         } else {
             "TLSRoute"
         };
+        let other_target = if self.to.1 == "ConfigMap" {
+            "Secret"
+        } else {
+            "ConfigMap"
+        };
         vec![
             self.grant("from-kind", THERE, (GATEWAY, other_kind, here), &to),
             self.grant("from-group", THERE, ("example.com", kind, here), &to),
@@ -92,7 +106,7 @@ impl Row {
                 "to-kind",
                 THERE,
                 (group, kind, here),
-                &with("kind", "ConfigMap"),
+                &with("kind", other_target),
             ),
             self.grant(
                 "to-group",
@@ -174,6 +188,9 @@ fn objects(site: &Site, at: std::net::SocketAddr) -> Vec<Value> {
         "mirror-to-service",
         "grpc-to-service",
         "filter-to-service",
+        "auth-to-service",
+        "tls-to-service",
+        "tcp-to-service",
     ] {
         let mut service = site.service(name, at);
         service
@@ -210,6 +227,8 @@ fn objects(site: &Site, at: std::net::SocketAddr) -> Vec<Value> {
     let mut filter = cors("filter-to-service", &site.name);
     filter["spec"]["clusters"] = json!([{"name": "a", "backendRef": to("filter-to-service")}]);
     all.extend([web, client, route, mirror, grpc, filter]);
+    all.extend(streams(site, at));
+    all.extend(authorities(site));
     all.push(site.gateway("gateway-to-secret", &https(8443, "gateway-to-secret")));
     all.push(json!({"apiVersion": format!("{GATEWAY}/v1"), "kind": "ListenerSet", "metadata": {"name": "set-to-secret", "namespace": site.name},
         "spec": {"parentRef": {"name": "web"}, "listeners": https(9443, "set-to-secret")}}));
@@ -221,6 +240,70 @@ fn objects(site: &Site, at: std::net::SocketAddr) -> Vec<Value> {
     all.push(json!({"apiVersion": "tidegate.dev/v1alpha1", "kind": "FilterPolicy", "metadata": {"name": THERE, "namespace": site.name},
         "spec": {"targetRefs": [{"group": "", "kind": "Namespace", "name": THERE}], "stage": "Before", "filters": [{"name": "filter-to-service"}]}}));
     all
+}
+
+/// Routes of streams, and a route that asks a Service whether requests may pass.
+fn streams(site: &Site, at: std::net::SocketAddr) -> Vec<Value> {
+    let to = |name: &str| json!([{"name": name, "namespace": THERE, "port": 80}]);
+    let mut datagrams = site.service("udp-to-service", at);
+    for object in &mut datagrams {
+        object["metadata"]["namespace"] = THERE.into();
+        let ports = match object["kind"].as_str() {
+            Some("Service") => &mut object["spec"]["ports"],
+            _ => &mut object["ports"],
+        };
+        ports[0]["protocol"] = "UDP".into();
+    }
+    let mut all = datagrams;
+    all.push(site.gateway(
+        "streams",
+        &json!([
+            {"name": "tls", "port": 9000, "protocol": "TLS", "tls": {"mode": "Passthrough"}},
+            {"name": "tcp", "port": 9001, "protocol": "TCP"},
+            {"name": "udp", "port": 9002, "protocol": "UDP"}]),
+    ));
+    for (kind, name) in [
+        ("TLSRoute", "tls-to-service"),
+        ("TCPRoute", "tcp-to-service"),
+        ("UDPRoute", "udp-to-service"),
+    ] {
+        let mut route = site.route(name, "streams", &json!([{"backendRefs": to(name)}]));
+        route["kind"] = kind.into();
+        if kind == "TLSRoute" {
+            route["spec"]["hostnames"] = json!(["tls.example"]);
+        }
+        all.push(route);
+    }
+    let auth = json!({"protocol": "HTTP", "backendRef": to("auth-to-service")[0], "http": {"path": "/check"}});
+    let mut route = site.route(
+        "auth-to-service",
+        "web",
+        &json!([{"backendRefs": [{"name": "own", "port": 80}],
+            "filters": [{"type": "ExternalAuth", "externalAuth": auth}]}]),
+    );
+    route["spec"]["hostnames"] = json!(["auth.example"]);
+    all.push(route);
+    all
+}
+
+/// A Gateway whose clients show certificates, and whom it trusts to issue them.
+fn authorities(site: &Site) -> Vec<Value> {
+    let name = "frontend-to-config-map";
+    let certificate = tidegate_testing::Certificate::new(&["frontend.example"]);
+    let mut gateway = site.gateway(
+        name,
+        &json!([{"name": "https", "port": 8443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "frontend"}]}}]),
+    );
+    let trusted = json!([{"group": "", "kind": "ConfigMap", "name": name, "namespace": THERE}]);
+    gateway["spec"]["tls"] =
+        json!({"frontend": {"default": {"validation": {"caCertificateRefs": trusted}}}});
+    vec![
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "frontend", "namespace": site.name}, "type": "kubernetes.io/tls",
+            "stringData": {"tls.crt": certificate.chain, "tls.key": certificate.key}}),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": THERE},
+            "data": {"ca.crt": certificate.chain}}),
+        gateway,
+    ]
 }
 
 /// Waits until every row says the same.
