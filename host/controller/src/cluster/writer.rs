@@ -62,7 +62,7 @@ enum Outcome {
         sent: Map<String, Value>,
         kept: Option<Box<str>>,
     },
-    /// It is gone, or nothing is to be written any more.
+    /// Nothing is to be written any more.
     Nothing,
     /// The API server does not take it, now or ever, until something changes.
     Refused,
@@ -175,7 +175,7 @@ impl Writer {
 
     async fn write(&self, job: &Job, voice: Voice<'_>) -> Outcome {
         let Some(version) = self.store.version(job.id.kind) else {
-            return Outcome::Nothing;
+            return Outcome::Later(Duration::ZERO);
         };
         let resource = kinds::resource(job.id.kind, version);
         let key = &job.id.key;
@@ -212,8 +212,7 @@ impl Writer {
                     status = read.status;
                     resource_version = read.resource_version;
                 }
-                Ok(Ok(None)) => return Outcome::Nothing,
-                Ok(Err(_)) | Err(_) => return Outcome::Later(Duration::ZERO),
+                Ok(Ok(None) | Err(_)) | Err(_) => return Outcome::Later(Duration::ZERO),
             }
         }
         Outcome::Later(Duration::ZERO)
@@ -249,7 +248,8 @@ impl Writer {
                 self.conflicts.fetch_add(1, Ordering::Relaxed);
                 Failure::Conflict
             }
-            404 => Failure::Outcome(Outcome::Nothing),
+            // Gone, and then the watch says so and there is nothing to try any more; or its kind is just being installed anew.
+            404 => Failure::Outcome(Outcome::Later(Duration::ZERO)),
             400 | 422 => {
                 self.errors.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(

@@ -36,6 +36,7 @@ use super::problem::Problem;
 use crate::api::reference::LocalObjectReference;
 use crate::api::{Key, Kind, tidegate as api};
 
+pub use pull::docker_config;
 pub(super) use status::report;
 
 /// Filters that were read already: many routes may use one.

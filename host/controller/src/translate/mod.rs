@@ -59,6 +59,7 @@ use std::sync::Arc;
 use tidegate_model::{FilterSpec, FilterVerdicts, Snapshot};
 
 pub use exposed::Exposed;
+pub use filters::docker_config;
 pub use options::Options;
 
 use crate::api::Key;

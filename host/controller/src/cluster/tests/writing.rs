@@ -114,6 +114,20 @@ async fn too_many_requests_are_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kind_that_is_being_installed_anew_is_tried_again() {
+    let fake = shop();
+    let mut cluster = leading(&fake, "one").await;
+    for _ in 0..8 {
+        fake.fail(Method::PATCH, "/apis/gateway.networking.k8s.io", 404);
+    }
+    apply(&mut cluster);
+    until("written", || {
+        accepted(&fake, ROUTE) && accepted(&fake, GATEWAY)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_field_that_the_server_drops_is_not_sent_for_ever() {
     let fake = shop();
     fake.prune("supportedFeatures");

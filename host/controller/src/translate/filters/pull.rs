@@ -110,8 +110,11 @@ struct Entry {
     identity_token: String,
 }
 
-/// Name and password of the entry that fits best.
-fn docker_config(json: &[u8], place: &str) -> Result<Option<(String, String)>, String> {
+/// Name and password of the entry of a docker configuration that fits `registry/repository` best; none where nothing fits.
+///
+/// # Errors
+/// What is wrong with it, without what it says.
+pub fn docker_config(json: &[u8], place: &str) -> Result<Option<(String, String)>, String> {
     // What serde says of JSON may quote it, and it holds passwords.
     let config: DockerConfig = serde_json::from_slice(json).map_err(|error| {
         format!(
