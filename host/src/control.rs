@@ -17,7 +17,7 @@ use tidegate_controller::resources::Resources;
 use tidegate_controller::translate::{Options, Translation, translate};
 use tidegate_model::{FailureCause, FilterId, FilterSpec, Snapshot};
 use tidegate_modules::{Loaded, Loader, State};
-use tidegate_proxy::{FilterState, Plugin, PluginStats, Proxy};
+use tidegate_proxy::{FilterState, Instances, Plugin, PluginStats, Proxy};
 
 use crate::source::Source;
 
@@ -224,6 +224,7 @@ impl Control {
             start_cpu: loaded.trial.cpu,
             resident: loaded.trial.resident,
             snapshot: loaded.trial.snapshot.clone(),
+            instances: Instances::new(loaded.trial.instances),
             breaker: stats.new_version(),
             stats,
         });

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
-use tidegate_testing::{Gateway, Reply, Upstream, eventually, guest, manifests};
+use tidegate_testing::{Gateway, Reply, Upstream, eventually, manifests};
+
+use crate::components::{Form, on_both_forms};
 
 /// Fails in the callback that the request names: `x-trap: request` and so on.
 const FAILS: &str = r#"
@@ -49,11 +51,10 @@ fn ask(path: &str, fields: &str) -> String {
     )
 }
 
-#[tokio::test]
-async fn a_filter_that_traps_closes() {
+async fn a_filter_that_traps_closes(form: Form) {
     let upstream = upstream().await;
     let gateway = Gateway::builder()
-        .file("f.wasm", guest(FAILS))
+        .file("f.wasm", form.guest(FAILS))
         .start(&manifest(upstream.address(), ""))
         .await;
     for (request, status) in [
@@ -119,11 +120,10 @@ async fn a_filter_that_traps_closes() {
     assert_eq!(stats.vms.load(Ordering::Relaxed), 1);
 }
 
-#[tokio::test]
-async fn a_filter_that_traps_is_left_out_where_its_policy_says_so() {
+async fn a_filter_that_traps_is_left_out_where_its_policy_says_so(form: Form) {
     let upstream = upstream().await;
     let gateway = Gateway::builder()
-        .file("f.wasm", guest(FAILS))
+        .file("f.wasm", form.guest(FAILS))
         .start(&manifest(upstream.address(), ", failurePolicy: Open"))
         .await;
     for field in [
@@ -153,12 +153,11 @@ async fn a_filter_that_traps_is_left_out_where_its_policy_says_so() {
     eventually!(gateway.contexts("f") == 0, "no context is left");
 }
 
-#[tokio::test]
-async fn policies_differ_by_cause() {
+async fn policies_differ_by_cause(form: Form) {
     let upstream = upstream().await;
     let spec = ", failurePolicy: Closed, failurePolicyByCause: {deadline: Open}";
     let gateway = Gateway::builder()
-        .file("f.wasm", guest(FAILS))
+        .file("f.wasm", form.guest(FAILS))
         .start(&manifest(upstream.address(), spec))
         .await;
     assert_eq!(gateway.send(ask("/", "X-Loop: 1\r\n")).await.status, 200);
@@ -217,15 +216,14 @@ const CONFIGURED: &str = r#"
     (func (export "proxy_on_configure") (param $id i32) (param $size i32) (result i32)
       (i32.ne (local.get $size) (i32.const 3)))
     (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
-      (call $set (i32.const 2) @"x-version" @"VERSION") (i32.const 0))"#;
+      (call $set (i32.const 2) @"x-stamp" @"STAMP") (i32.const 0))"#;
 
-#[tokio::test]
-async fn a_bad_new_version_leaves_the_good_one_in_place() {
+async fn a_bad_new_version_leaves_the_good_one_in_place(form: Form) {
     let upstream = upstream().await;
     let files = |builder: tidegate_testing::Builder| {
         builder
-            .file("f.wasm", guest(&CONFIGURED.replace("VERSION", "one")))
-            .file("two.wasm", guest(&CONFIGURED.replace("VERSION", "two")))
+            .file("f.wasm", form.stamped(CONFIGURED, "one"))
+            .file("two.wasm", form.stamped(CONFIGURED, "two"))
             .file("garbage.wasm", "garbage")
     };
     let at = upstream.address();
@@ -237,7 +235,7 @@ async fn a_bad_new_version_leaves_the_good_one_in_place() {
         503,
         "no version was ever good"
     );
-    let version = async || gateway.get("a", "/").await.header("x-version").to_owned();
+    let version = async || gateway.get("a", "/").await.header("x-stamp").to_owned();
     gateway
         .write("test.yaml", &manifest(at, ", config: good"))
         .await;
@@ -267,8 +265,7 @@ async fn a_bad_new_version_leaves_the_good_one_in_place() {
 }
 
 /// With one VM for all, a trap takes the streams along that the filter had seen; others do not notice.
-#[tokio::test]
-async fn a_trap_costs_the_streams_of_its_vm_and_no_others() {
+async fn a_trap_costs_the_streams_of_its_vm_and_no_others(form: Form) {
     let listener = tidegate_testing::Listener::bind().await;
     let other = Upstream::named("other").await;
     let (service, second) = (
@@ -281,7 +278,7 @@ async fn a_trap_costs_the_streams_of_its_vm_and_no_others() {
         "[{filters: [{type: ExtensionRef, extensionRef: {group: tidegate.dev, kind: Filter, name: g}}], backendRefs: [{name: other, port: 80}]}]",
     );
     let gateway = Gateway::builder()
-        .file("f.wasm", guest(FAILS))
+        .file("f.wasm", form.guest(FAILS))
         .start(&format!(
             "{}{service}{second}{route}",
             manifest(listener.address(), "")
@@ -313,10 +310,12 @@ async fn a_trap_costs_the_streams_of_its_vm_and_no_others() {
 }
 
 /// The same under a policy that lets requests pass: what the filter has done to them stays, and it does no more.
-#[tokio::test]
-async fn collateral_follows_the_failure_policy() {
+async fn collateral_follows_the_failure_policy(form: Form) {
     let listener = tidegate_testing::Listener::bind().await;
-    let gateway = Gateway::past(listener.address(), FAILS, ", failurePolicy: Open").await;
+    let gateway = Gateway::builder()
+        .file("f.wasm", form.guest(FAILS))
+        .start(&manifest(listener.address(), ", failurePolicy: Open"))
+        .await;
     let mut waiting = gateway.connect().await;
     waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let mut upstream = listener.accept().await;
@@ -352,8 +351,7 @@ async fn collateral_follows_the_failure_policy() {
     eventually!(gateway.contexts("f") == 0, "no context is left");
 }
 
-#[tokio::test]
-async fn neighbours_are_answered_while_a_filter_traps_again_and_again() {
+async fn neighbours_are_answered_while_a_filter_traps_again_and_again(form: Form) {
     let upstream = upstream().await;
     let (filter, rule) = (
         manifests::filter("f", "f.wasm", ""),
@@ -367,7 +365,7 @@ async fn neighbours_are_answered_while_a_filter_traps_again_and_again() {
         manifests::route("all", &["a"], &rule)
     );
     let gateway = Gateway::builder()
-        .file("f.wasm", guest(FAILS))
+        .file("f.wasm", form.guest(FAILS))
         .start(&manifest)
         .await;
     for at in 0..40 {
@@ -391,4 +389,14 @@ async fn neighbours_are_answered_while_a_filter_traps_again_and_again() {
         (answer.status.as_u16(), answer.header("x-filtered")),
         (200, "1")
     );
+}
+
+on_both_forms! {
+    a_filter_that_traps_closes,
+    a_filter_that_traps_is_left_out_where_its_policy_says_so,
+    policies_differ_by_cause,
+    a_bad_new_version_leaves_the_good_one_in_place,
+    a_trap_costs_the_streams_of_its_vm_and_no_others,
+    collateral_follows_the_failure_policy,
+    neighbours_are_answered_while_a_filter_traps_again_and_again,
 }

@@ -17,7 +17,7 @@ const BOUNCER: &str = r#"
       (if (call $has (i32.const 0) @"x-bad") (then (call $reply (i32.const 403) @"bad") (return (i32.const 1))))
       (i32.const 0))"#;
 
-async fn tidegate(arguments: &[&str]) -> Output {
+pub(crate) async fn tidegate(arguments: &[&str]) -> Output {
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
     let run = tokio::task::spawn_blocking(move || {
         Command::new(TIDEGATE)
@@ -29,12 +29,12 @@ async fn tidegate(arguments: &[&str]) -> Output {
     run.await.expect("no panic")
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     let said = [&output.stdout[..], &output.stderr[..]].concat();
     String::from_utf8_lossy(&said).into_owned()
 }
 
-fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 

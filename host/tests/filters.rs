@@ -7,6 +7,8 @@ use tidegate_testing::{
     Client, Gateway, Listener, Recorder, Reply, Upstream, empty, eventually, guest, manifests,
 };
 
+use crate::components::{Form, on_both_forms};
+
 const ALWAYS: &str = "(param i32 i32 i32) (result i32)";
 
 /// Marks requests and responses with its name, in the order in which filters see them; answers itself if it is told to.
@@ -70,7 +72,7 @@ const ASKS: &str = r#"
         (else (call $reply (i32.const 403) @"not allowed"))))"#;
 
 fn asks(upstream: std::net::SocketAddr, authz: std::net::SocketAddr) -> String {
-    let clusters = ", clusters: [{name: authz, backendRef: {name: authz, port: 80}}]";
+    let clusters = ", config: asks, clusters: [{name: authz, backendRef: {name: authz, port: 80}}]";
     format!(
         "{}{}",
         manifests::past(upstream, &["f"], clusters),
@@ -78,11 +80,10 @@ fn asks(upstream: std::net::SocketAddr, authz: std::net::SocketAddr) -> String {
     )
 }
 
-#[tokio::test]
-async fn a_request_waits_for_a_call_of_its_filter() {
+async fn a_request_waits_for_a_call_of_its_filter(form: Form) {
     let (upstream, authz) = (Upstream::named("up").await, Listener::bind().await);
     let gateway = Gateway::builder()
-        .file("f.wasm", guest(ASKS))
+        .file("f.wasm", form.guest(ASKS))
         .start(&asks(upstream.address(), authz.address()))
         .await;
     let mut client = gateway.connect().await;
@@ -126,11 +127,10 @@ async fn a_request_waits_for_a_call_of_its_filter() {
     assert_eq!(upstream.count(), 1);
 }
 
-#[tokio::test]
-async fn an_answer_for_a_client_that_has_gone_hurts_nobody() {
+async fn an_answer_for_a_client_that_has_gone_hurts_nobody(form: Form) {
     let (upstream, authz) = (Upstream::named("up").await, Listener::bind().await);
     let gateway = Gateway::builder()
-        .file("f.wasm", guest(ASKS))
+        .file("f.wasm", form.guest(ASKS))
         .start(&asks(upstream.address(), authz.address()))
         .await;
     let mut client = gateway.connect().await;
@@ -158,20 +158,22 @@ async fn an_answer_for_a_client_that_has_gone_hurts_nobody() {
     assert_eq!(gateway.filter("f").traps.load(Ordering::Relaxed), 0);
 }
 
-#[tokio::test]
-async fn ticks_and_shared_data_reach_requests() {
+async fn ticks_and_shared_data_reach_requests(form: Form) {
     let upstream = Upstream::named("up").await;
-    let gateway = Gateway::past(
-        upstream.address(),
-        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 10))) (i32.const 1))
+    let ticks = r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 10))) (i32.const 1))
            (func (export "proxy_on_tick") (param i32) (drop (call $share @"ticked" @"yes" (i32.const 0))))
            (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
              (if (i32.eqz (call $shared @"ticked" (i32.const 16) (i32.const 20) (i32.const 24)))
                (then (call $set (i32.const 0) @"x-ticked" (i32.load (i32.const 16)) (i32.load (i32.const 20)))))
-             (i32.const 0))"#,
-        "",
-    )
-    .await;
+             (i32.const 0))"#;
+    let gateway = Gateway::builder()
+        .file("f.wasm", form.guest(ticks))
+        .start(&manifests::past(
+            upstream.address(),
+            &["f"],
+            ", config: tick",
+        ))
+        .await;
     eventually!(
         gateway.get("a", "/").await.status == 200
             && upstream
@@ -185,8 +187,8 @@ async fn ticks_and_shared_data_reach_requests() {
 const COUNTS: &str = r#"
     (global $log (mut i32) (i32.const 0)) (global $done (mut i32) (i32.const 0)) (global $delete (mut i32) (i32.const 0))
     (func (export "proxy_on_configure") (param i32 i32) (result i32)
-      (global.set $log (call $counter @"log")) (global.set $done (call $counter @"done"))
-      (global.set $delete (call $counter @"delete")) (i32.const 1))
+      (global.set $log (call $counter @"logged")) (global.set $done (call $counter @"done"))
+      (global.set $delete (call $counter @"ended")) (i32.const 1))
     (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
       (if (call $has (i32.const 0) @"x-answer") (then (call $reply (i32.const 418) @"no")))
       (call $has (i32.const 0) @"x-pause"))
@@ -194,8 +196,7 @@ const COUNTS: &str = r#"
     (func (export "proxy_on_done") (param i32) (result i32) (drop (call $increment (global.get $done) (i64.const 1))) (i32.const 1))
     (func (export "proxy_on_delete") (param i32) (drop (call $increment (global.get $delete) (i64.const 1))))"#;
 
-#[tokio::test]
-async fn a_stream_ends_once_however_it_ends() {
+async fn a_stream_ends_once_however_it_ends(form: Form) {
     let upstream = Upstream::start(|seen| match seen.target() {
         "/broken" => Reply::status(200).piece("begun").broken(),
         "/hangs" => Reply::status(200).piece("begun").hanging(),
@@ -206,7 +207,7 @@ async fn a_stream_ends_once_however_it_ends() {
         .replace("]}]\n", "], timeouts: {request: 1s}}]\n");
     assert!(manifest.contains("request: 1s"), "{manifest}");
     let gateway = Gateway::builder()
-        .file("f.wasm", guest(COUNTS))
+        .file("f.wasm", form.guest(COUNTS))
         .start(&manifest)
         .await;
     let ask = |path: &str, field: &str| {
@@ -236,7 +237,12 @@ async fn a_stream_ends_once_however_it_ends() {
     assert_eq!(client.send(request).await.expect("an answer").status, 418);
     eventually!(gateway.contexts("f") == 0, "no context is left");
     assert_eq!(gateway.filter("f").streams.load(Ordering::Relaxed), 8);
-    for name in ["log", "done", "delete"] {
+    // A component hears of the end in one word.
+    let words = match form {
+        Form::Module => &["logged", "done", "ended"][..],
+        Form::Component => &["logged", "ended"][..],
+    };
+    for name in words {
         assert_eq!(gateway.guest_counter(name), 8, "{name}");
     }
 }
@@ -331,4 +337,11 @@ async fn an_upgrade_passes_filters() {
     );
     client.send("ping").await;
     assert_eq!(upstream.exact(4).await, "ping");
+}
+
+on_both_forms! {
+    a_request_waits_for_a_call_of_its_filter,
+    an_answer_for_a_client_that_has_gone_hurts_nobody,
+    ticks_and_shared_data_reach_requests,
+    a_stream_ends_once_however_it_ends,
 }

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use tidegate_proxy::PluginStats;
-use tidegate_testing::{Builder, Gateway, Listener, Upstream, eventually, guest, manifests};
+use tidegate_testing::{Gateway, Listener, Upstream, eventually, manifests};
+
+use crate::components::{Form, on_both_forms};
 
 /// `x-wait` makes it spin until somebody has sent `x-go` to the same shared data; `x-loop` for ever; `x-trap` traps.
 /// `x-count` of a response tells how many requests its memory has seen.
@@ -28,7 +30,7 @@ const SPINS: &str = r#"
       (drop (call $increment (call $counter @"logged") (i64.const 1))))"#;
 
 /// Host `a` past filter `f`, host `b` past filter `g`, both of these specs; `plain` past none.
-async fn gateway(builder: Builder, upstream: &Upstream, f: &str, g: &str) -> Gateway {
+async fn gateway(form: Form, upstream: &Upstream, f: &str, g: &str) -> Gateway {
     let rule = |name| manifests::rule(&manifests::filters(&[name]));
     let manifest = [
         manifests::GATEWAY.to_owned(),
@@ -39,8 +41,8 @@ async fn gateway(builder: Builder, upstream: &Upstream, f: &str, g: &str) -> Gat
         manifests::route("b", &["b"], &rule("g")),
         manifests::route("plain", &["plain"], &manifests::rule("")),
     ];
-    builder
-        .file("f.wasm", guest(SPINS))
+    Gateway::builder()
+        .file("f.wasm", form.guest(SPINS))
         .start(&manifest.concat())
         .await
 }
@@ -61,10 +63,9 @@ fn failures(stats: &PluginStats) -> (u64, u64, u64) {
 
 const LONG: &str = ", limits: {callTimeout: 10s}, vm: {id: shared}";
 
-#[tokio::test]
-async fn a_worker_goes_on_while_a_long_call_runs_beside_it() {
+async fn a_worker_goes_on_while_a_long_call_runs_beside_it(form: Form) {
     let upstream = Upstream::named("up").await;
-    let gateway = gateway(Gateway::builder(), &upstream, LONG, ", vm: {id: shared}").await;
+    let gateway = gateway(form, &upstream, LONG, ", vm: {id: shared}").await;
     let mut waiting = gateway.connect().await;
     waiting.send(ask("a", "X-Wait: 1\r\n")).await;
     eventually!(gateway.contexts("f") == 1, "it has begun");
@@ -85,10 +86,9 @@ async fn a_worker_goes_on_while_a_long_call_runs_beside_it() {
     assert!(!gateway.filter("f").is_quarantined());
 }
 
-#[tokio::test]
-async fn long_calls_of_one_filter_run_side_by_side() {
+async fn long_calls_of_one_filter_run_side_by_side(form: Form) {
     let upstream = Upstream::named("up").await;
-    let gateway = gateway(Gateway::builder(), &upstream, LONG, "").await;
+    let gateway = gateway(form, &upstream, LONG, "").await;
     let mut waiting = gateway.connect().await;
     waiting.send(ask("a", "X-Wait: 1\r\n")).await;
     eventually!(gateway.contexts("f") == 1, "it has begun");
@@ -108,10 +108,9 @@ async fn long_calls_of_one_filter_run_side_by_side() {
     eventually!(gateway.contexts("f") == 0, "no context is left");
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_during_a_long_call_costs_nobody_the_vm() {
+async fn a_client_that_leaves_during_a_long_call_costs_nobody_the_vm(form: Form) {
     let upstream = Upstream::named("up").await;
-    let gateway = gateway(Gateway::builder(), &upstream, LONG, ", vm: {id: shared}").await;
+    let gateway = gateway(form, &upstream, LONG, ", vm: {id: shared}").await;
     let mut leaving = gateway.connect().await;
     leaving.send(ask("a", "X-Wait: 1\r\n")).await;
     eventually!(gateway.contexts("f") == 1, "it has begun");
@@ -129,10 +128,9 @@ async fn a_client_that_leaves_during_a_long_call_costs_nobody_the_vm() {
     assert_eq!(failures(&gateway.filter("f")), (0, 0, 0));
 }
 
-#[tokio::test]
-async fn three_deadlines_quarantine_a_filter_and_it_still_serves() {
+async fn three_deadlines_quarantine_a_filter_and_it_still_serves(form: Form) {
     let upstream = Upstream::named("up").await;
-    let gateway = gateway(Gateway::builder(), &upstream, "", "").await;
+    let gateway = gateway(form, &upstream, "", "").await;
     let stats = gateway.filter("f");
     for at in 0..3 {
         assert!(!stats.is_quarantined(), "{at}");
@@ -162,10 +160,9 @@ async fn three_deadlines_quarantine_a_filter_and_it_still_serves() {
     );
 }
 
-#[tokio::test]
-async fn eleven_traps_quarantine_a_filter_and_it_still_serves() {
+async fn eleven_traps_quarantine_a_filter_and_it_still_serves(form: Form) {
     let upstream = Upstream::named("up").await;
-    let gateway = gateway(Gateway::builder(), &upstream, "", "").await;
+    let gateway = gateway(form, &upstream, "", "").await;
     for at in 0..15 {
         let quarantined = gateway.filter("f").is_quarantined();
         assert_eq!(quarantined, at >= 11, "{at}");
@@ -177,7 +174,7 @@ async fn eleven_traps_quarantine_a_filter_and_it_still_serves() {
 }
 
 /// With streams in flight on the same VM: every failure is one that was made, or collateral.
-async fn failures_are_faulted_plus_collateral(spec: &str, collateral: bool) {
+async fn failures_are_faulted_plus_collateral(form: Form, spec: &str, collateral: bool) {
     let listener = Listener::bind().await;
     let manifest = [
         manifests::GATEWAY.to_owned(),
@@ -186,7 +183,7 @@ async fn failures_are_faulted_plus_collateral(spec: &str, collateral: bool) {
         manifests::route("a", &[], &manifests::rule(&manifests::filters(&["f"]))),
     ];
     let gateway = Gateway::builder()
-        .file("f.wasm", guest(SPINS))
+        .file("f.wasm", form.guest(SPINS))
         .start(&manifest.concat())
         .await;
     let (mut faulted, mut failed, mut served) = (0, 0, 0);
@@ -230,32 +227,27 @@ async fn failures_are_faulted_plus_collateral(spec: &str, collateral: bool) {
     );
 }
 
-#[tokio::test]
-async fn failures_are_the_faulted_ones_and_those_of_their_vm() {
-    failures_are_faulted_plus_collateral("", true).await;
+async fn failures_are_the_faulted_ones_and_those_of_their_vm(form: Form) {
+    failures_are_faulted_plus_collateral(form, "", true).await;
 }
 
-#[tokio::test]
-async fn failures_beside_the_worker_are_counted_likewise() {
-    failures_are_faulted_plus_collateral(", limits: {callTimeout: 1s}", true).await;
+async fn failures_beside_the_worker_are_counted_likewise(form: Form) {
+    failures_are_faulted_plus_collateral(form, ", limits: {callTimeout: 1s}", true).await;
 }
 
-#[tokio::test]
-async fn with_request_isolation_failures_are_the_faulted_ones() {
-    failures_are_faulted_plus_collateral(", vm: {isolation: Request}", false).await;
+async fn with_request_isolation_failures_are_the_faulted_ones(form: Form) {
+    failures_are_faulted_plus_collateral(form, ", vm: {isolation: Request}", false).await;
 }
 
-#[tokio::test]
-async fn with_request_isolation_beside_the_worker_too() {
+async fn with_request_isolation_beside_the_worker_too(form: Form) {
     let spec = ", vm: {isolation: Request}, limits: {callTimeout: 1s}";
-    failures_are_faulted_plus_collateral(spec, false).await;
+    failures_are_faulted_plus_collateral(form, spec, false).await;
 }
 
-#[tokio::test]
-async fn a_request_instance_remembers_nothing_and_is_counted_while_it_lives() {
+async fn a_request_instance_remembers_nothing_and_is_counted_while_it_lives(form: Form) {
     let upstream = Upstream::named("up").await;
     let request = ", vm: {isolation: Request}";
-    let gateway = gateway(Gateway::builder(), &upstream, request, "").await;
+    let gateway = gateway(form, &upstream, request, "").await;
     for at in 1..=5 {
         assert_eq!(gateway.send(ask("a", "")).await.header("x-count"), "1");
         let shared = gateway.send(ask("b", "")).await;
@@ -269,4 +261,17 @@ async fn a_request_instance_remembers_nothing_and_is_counted_while_it_lives() {
     assert_eq!(stats.memory_bytes.load(Relaxed), 0);
     assert!(stats.calls.load(Relaxed) >= 25);
     assert_eq!(gateway.guest_counter("logged"), 10);
+}
+
+on_both_forms! {
+    a_worker_goes_on_while_a_long_call_runs_beside_it,
+    long_calls_of_one_filter_run_side_by_side,
+    a_client_that_leaves_during_a_long_call_costs_nobody_the_vm,
+    three_deadlines_quarantine_a_filter_and_it_still_serves,
+    eleven_traps_quarantine_a_filter_and_it_still_serves,
+    failures_are_the_faulted_ones_and_those_of_their_vm,
+    failures_beside_the_worker_are_counted_likewise,
+    with_request_isolation_failures_are_the_faulted_ones,
+    with_request_isolation_beside_the_worker_too,
+    a_request_instance_remembers_nothing_and_is_counted_while_it_lives,
 }

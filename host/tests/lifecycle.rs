@@ -1,4 +1,5 @@
 //! The life of a VM, sentence by sentence: which filters meet in one, how long it lives, and what is left when it goes.
+//! What takes a [`Form`] is run on a module and on a component.
 //!
 //! | What is promised | Held to it by |
 //! |---|---|
@@ -26,14 +27,14 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tidegate_testing::{
-    Gateway, Listener, Port, Process, Upstream, Wire, eventually, guest, manifests,
-};
+use tidegate_testing::{Gateway, Listener, Port, Process, Upstream, Wire, eventually, manifests};
 use tokio::time::Instant;
+
+use crate::components::{Form, on_both_forms};
 
 /// `x-count` of a response tells how many requests its VM has seen, `x-version` the first byte of the configuration of the root
 /// context in which the stream began. `x-break` makes its like refuse every configuration from then on, `x-mend` no longer.
-const LIVES: &str = r#"
+pub(crate) const LIVES: &str = r#"
     (global $count (mut i32) (i32.const 0))
     (func (export "proxy_on_context_create") (param $id i32) (param $root i32)
       (i32.store (i32.add (i32.const 600000) (i32.shl (local.get $id) (i32.const 2))) (local.get $root)))
@@ -54,6 +55,7 @@ const LIVES: &str = r#"
       (if (call $has (i32.const 0) @"x-loop") (then (loop $for-ever (br $for-ever))))
       (i32.const 0))
     (func (export "proxy_on_response_headers") (param $id i32) (param i32 i32) (result i32)
+      (call $set (i32.const 2) @"x-stamp" @"STAMP")
       (i32.store8 (i32.const 40) (i32.add (i32.const 48) (global.get $count)))
       (call $set (i32.const 2) @"x-count" (i32.const 40) (i32.const 1))
       (call $set (i32.const 2) @"x-version"
@@ -61,11 +63,6 @@ const LIVES: &str = r#"
           (i32.load (i32.add (i32.const 600000) (i32.shl (local.get $id) (i32.const 2)))))
         (i32.const 1))
       (i32.const 0))"#;
-
-/// The same to the byte but for one that nothing reads: another digest.
-fn lives_otherwise() -> Vec<u8> {
-    guest(&LIVES.replace("x-trap", "x-tarp"))
-}
 
 /// Hosts `f` and `g` past the filters of that name; each with its module's file and more of its spec.
 fn manifest(upstream: SocketAddr, f: (&str, &str), g: (&str, &str)) -> String {
@@ -78,10 +75,10 @@ fn manifest(upstream: SocketAddr, f: (&str, &str), g: (&str, &str)) -> String {
     text
 }
 
-async fn serving(builder: tidegate_testing::Builder, manifest: &str) -> Gateway {
+async fn serving(form: Form, builder: tidegate_testing::Builder, manifest: &str) -> Gateway {
     builder
-        .file("f.wasm", guest(LIVES))
-        .file("other.wasm", lives_otherwise())
+        .file("f.wasm", form.guest(LIVES))
+        .file("other.wasm", form.stamped(LIVES, "other"))
         .start(manifest)
         .await
 }
@@ -96,12 +93,12 @@ async fn count(gateway: &Gateway, host: &str) -> String {
     answer.header("x-count").to_owned()
 }
 
-#[tokio::test]
-async fn equal_keys_share_a_vm_and_each_part_of_a_key_parts_them() {
+async fn equal_keys_share_a_vm_and_each_part_of_a_key_parts_them(form: Form) {
     let upstream = Upstream::named("up").await;
     let version = |f, g| manifest(upstream.address(), f, g);
     let plain = ("f.wasm", ", config: a");
     let gateway = serving(
+        form,
         Gateway::builder(),
         &version(plain, ("f.wasm", ", config: b")),
     )
@@ -142,8 +139,7 @@ async fn equal_keys_share_a_vm_and_each_part_of_a_key_parts_them() {
     assert_eq!(count(&gateway, "f").await, "1");
 }
 
-#[tokio::test]
-async fn nothing_crosses_a_namespace() {
+async fn nothing_crosses_a_namespace(form: Form) {
     let upstream = Upstream::named("up").await;
     let team = ("f.wasm", ", vm: {id: team}");
     let here = manifest(upstream.address(), team, team).replace(
@@ -164,7 +160,7 @@ async fn nothing_crosses_a_namespace() {
         )
         .replace("hostnames: [\"", "hostnames: [\"other-");
     assert!(there.contains("namespace: other, name: f}") && there.contains("other-f"));
-    let gateway = serving(Gateway::builder(), &format!("{here}---\n{there}")).await;
+    let gateway = serving(form, Gateway::builder(), &format!("{here}---\n{there}")).await;
     assert_eq!(count(&gateway, "f").await, "1");
     assert_eq!(count(&gateway, "g").await, "2", "one key");
     assert_eq!(count(&gateway, "other-f").await, "1", "another VM");
@@ -183,7 +179,7 @@ async fn nothing_crosses_a_namespace() {
     let of = |namespace: &str| {
         samples
             .iter()
-            .filter(|s| *s.namespace == *namespace)
+            .filter(|s| *s.namespace == *namespace && s.name == "requests")
             .count()
     };
     assert_eq!((of("default"), of("other")), (1, 1), "series of each");
@@ -206,11 +202,11 @@ async fn answered((mut client, mut upstream): (Wire, Wire)) -> tidegate_testing:
     client.answer().await
 }
 
-#[tokio::test]
-async fn streams_end_where_they_began() {
+async fn streams_end_where_they_began(form: Form) {
     let upstream = Listener::bind().await;
     let version = |f| manifest(upstream.address(), f, ("f.wasm", ", vm: {id: g}"));
     let gateway = serving(
+        form,
         Gateway::builder(),
         &version(("f.wasm", ", config: a, vm: {id: f}")),
     )
@@ -264,23 +260,24 @@ async fn streams_end_where_they_began() {
     eventually!(gateway.contexts("f") == 0, "no context is left");
 }
 
-#[tokio::test]
-async fn a_call_of_the_configuration_goes_out_before_any_request() {
+async fn a_call_of_the_configuration_goes_out_before_any_request(form: Form) {
     let there = Upstream::named("there").await;
     let calls = r#"
         (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.eqz (call $ask @"there")))
         (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
           (drop (call $increment (call $counter @"answered") (i64.const 1))))"#;
-    let spec = ", clusters: [{name: there, backendRef: {name: up, port: 80}}]";
-    let gateway = Gateway::past(there.address(), calls, spec).await;
+    let spec = ", config: call, clusters: [{name: there, backendRef: {name: up, port: 80}}]";
+    let gateway = Gateway::builder()
+        .file("f.wasm", form.guest(calls))
+        .start(&manifests::past(there.address(), &["f"], spec))
+        .await;
     eventually!(gateway.guest_counter("answered") == 1, "it was made");
     // Trying the filter out has made none.
     assert_eq!(there.count(), 1);
     assert_eq!(gateway.filter("f").streams.load(Relaxed), 0);
 }
 
-#[tokio::test]
-async fn ticks_run_for_each_root_context_on_each_worker() {
+async fn ticks_run_for_each_root_context_on_each_worker(form: Form) {
     let once = r#"
         (func (export "proxy_on_configure") (param i32 i32) (result i32)
           (drop (call $tick (i32.const 5))) (i32.const 1))
@@ -288,10 +285,10 @@ async fn ticks_run_for_each_root_context_on_each_worker() {
           (drop (call $tick (i32.const 0)))
           (drop (call $increment (call $counter @"ticks") (i64.const 1))))"#;
     let upstream = Upstream::named("up").await;
-    let both = ("f.wasm", "");
+    let both = ("f.wasm", ", config: tick");
     let gateway = Gateway::builder()
         .workers(2)
-        .file("f.wasm", guest(once))
+        .file("f.wasm", form.guest(once))
         .start(&manifest(upstream.address(), both, both))
         .await;
     eventually!(
@@ -309,8 +306,7 @@ async fn ticks_run_for_each_root_context_on_each_worker() {
     );
 }
 
-#[tokio::test]
-async fn a_version_that_does_not_start_leaves_its_place_to_the_one_before() {
+async fn a_version_that_does_not_start_leaves_its_place_to_the_one_before(form: Form) {
     let upstream = Upstream::named("up").await;
     let team = |config: &str| format!(", config: {config}, vm: {{id: team}}");
     let g = team("g");
@@ -321,7 +317,7 @@ async fn a_version_that_does_not_start_leaves_its_place_to_the_one_before() {
             ("f.wasm", &g),
         )
     };
-    let gateway = serving(Gateway::builder(), &version("a")).await;
+    let gateway = serving(form, Gateway::builder(), &version("a")).await;
     let said = async || {
         let answer = gateway.get("f", "/").await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -349,15 +345,14 @@ async fn a_version_that_does_not_start_leaves_its_place_to_the_one_before() {
     );
 }
 
-#[tokio::test]
-async fn a_filter_that_does_not_start_is_tried_again() {
+async fn a_filter_that_does_not_start_is_tried_again(form: Form) {
     let upstream = Upstream::named("up").await;
     for (policy, status) in [("Closed", 503), ("Open", 200)] {
         let spec =
             format!(", config: a, vm: {{id: team}}, failurePolicyByCause: {{configure: {policy}}}");
         let g = ("f.wasm", ", vm: {id: team}");
         let text = manifest(upstream.address(), ("f.wasm", &spec), g);
-        let gateway = serving(Gateway::builder(), &text).await;
+        let gateway = serving(form, Gateway::builder(), &text).await;
         assert_eq!(gateway.send(ask("g", "X-Break: 1\r\n")).await.status, 200);
         let answer = gateway.get("f", "/").await;
         assert_eq!(
@@ -373,12 +368,11 @@ async fn a_filter_that_does_not_start_is_tried_again() {
     }
 }
 
-#[tokio::test]
-async fn collateral_stays_on_its_worker() {
+async fn collateral_stays_on_its_worker(form: Form) {
     let upstream = Listener::bind().await;
     let both = ("f.wasm", "");
     let text = manifest(upstream.address(), both, both);
-    let gateway = serving(Gateway::builder().workers(2), &text).await;
+    let gateway = serving(form, Gateway::builder().workers(2), &text).await;
     // The kernel spreads connections over the workers.
     let mut streams = Vec::new();
     while streams.len() < 24 || gateway.filter("f").vms.load(Relaxed) < 2 {
@@ -404,8 +398,7 @@ async fn collateral_stays_on_its_worker() {
     eventually!(gateway.contexts("f") == 0, "no context is left");
 }
 
-#[tokio::test]
-async fn instances_beyond_the_cap_fail_by_policy() {
+async fn instances_beyond_the_cap_fail_by_policy(form: Form) {
     let upstream = Listener::bind().await;
     let request = "vm: {isolation: Request}";
     let text = manifest(
@@ -416,7 +409,7 @@ async fn instances_beyond_the_cap_fail_by_policy() {
             &format!(", {request}, failurePolicyByCause: {{memory: Open}}"),
         ),
     );
-    let gateway = serving(Gateway::builder().instances(2), &text).await;
+    let gateway = serving(form, Gateway::builder().instances(2), &text).await;
     let one = in_flight(&gateway, &upstream, "f").await;
     let two = in_flight(&gateway, &upstream, "f").await;
     assert_eq!(gateway.get("f", "/").await.status, 503);
@@ -455,13 +448,12 @@ const HOLDS: &str = r#"
           (loop $again (br_if $again (call $shared @"go" (i32.const 16) (i32.const 20) (i32.const 24))))))
       (i32.const 0))"#;
 
-#[tokio::test]
-async fn calls_beyond_those_that_may_wait_fail_by_policy() {
+async fn calls_beyond_those_that_may_wait_fail_by_policy(form: Form) {
     let upstream = Upstream::named("up").await;
     let long = ("f.wasm", ", limits: {callTimeout: 60s}, vm: {id: team}");
     let gateway = Gateway::builder()
         .limits(|limits| limits.waiting_calls = 1)
-        .file("f.wasm", guest(HOLDS))
+        .file("f.wasm", form.guest(HOLDS))
         .start(&manifest(
             upstream.address(),
             long,
@@ -502,11 +494,11 @@ async fn calls_beyond_those_that_may_wait_fail_by_policy() {
     );
 }
 
-#[tokio::test]
-async fn a_quarantined_filter_comes_back_after_ten_clean_minutes() {
+async fn a_quarantined_filter_comes_back_after_ten_clean_minutes(form: Form) {
     let upstream = Upstream::named("up").await;
     let both = ("f.wasm", ", vm: {isolation: Dedicated}");
     let gateway = serving(
+        form,
         Gateway::builder(),
         &manifest(upstream.address(), both, both),
     )
@@ -535,13 +527,12 @@ async fn a_quarantined_filter_comes_back_after_ten_clean_minutes() {
     );
 }
 
-#[tokio::test]
-async fn the_page_of_filters_says_quarantined() {
+async fn the_page_of_filters_says_quarantined(form: Form) {
     let folder = tempfile::tempdir().expect("a folder");
     let (upstream, port) = (Upstream::named("up").await, Port::reserve());
     let both = ("f.wasm", ", vm: {isolation: Dedicated}");
     let text = manifest(upstream.address(), both, both);
-    std::fs::write(folder.path().join("f.wasm"), guest(LIVES)).expect("written");
+    std::fs::write(folder.path().join("f.wasm"), form.guest(LIVES)).expect("written");
     std::fs::write(folder.path().join("all.yaml"), text).expect("written");
     let map = format!("80:{}", port.number());
     let process = Process::serve(
@@ -568,4 +559,19 @@ async fn the_page_of_filters_says_quarantined() {
     }
     assert_eq!(state("f").await, "Quarantined");
     assert_eq!(state("g").await, "Ready");
+}
+
+on_both_forms! {
+    equal_keys_share_a_vm_and_each_part_of_a_key_parts_them,
+    nothing_crosses_a_namespace,
+    streams_end_where_they_began,
+    a_call_of_the_configuration_goes_out_before_any_request,
+    ticks_run_for_each_root_context_on_each_worker,
+    a_version_that_does_not_start_leaves_its_place_to_the_one_before,
+    a_filter_that_does_not_start_is_tried_again,
+    collateral_stays_on_its_worker,
+    instances_beyond_the_cap_fail_by_policy,
+    calls_beyond_those_that_may_wait_fail_by_policy,
+    a_quarantined_filter_comes_back_after_ten_clean_minutes,
+    the_page_of_filters_says_quarantined,
 }

@@ -3,17 +3,21 @@
 //! ```text
 //!   turn (tenant, server) ─► client ─► bytes, counted as they are read ─► digest ─► unpack
 //!                              │ reach: which addresses may be connected to
-//!                              └ registry: token, manifest, layer
+//!                              └ session: token ─┬► registry: manifest, layer
+//!                                                └► pushing: blobs, manifest
 //! ```
 //!
 //! Nothing a server says is believed: neither lengths nor digests in headers, nor where it redirects to.
 
+mod address;
 mod archive;
 mod client;
 mod error;
 mod manifest;
+mod pushing;
 mod reach;
 mod registry;
+mod session;
 mod tls;
 mod token;
 mod turns;
@@ -28,12 +32,15 @@ use tokio::time::timeout;
 
 pub(crate) use client::Timeouts;
 pub(crate) use error::FetchError;
+pub(crate) use pushing::Blob;
 pub(crate) use reach::Reach;
 pub(crate) use turns::{Turn, Turns};
 
 use crate::source::MOST_BYTES;
 use client::{Ask, Client};
+use pushing::Pushing;
 use registry::Pulling;
+use session::Session;
 
 /// Fetches of one tenant from one server at once.
 const PER_SERVER: usize = 2;
@@ -80,13 +87,10 @@ impl Fetcher {
         let host = uri.host().unwrap_or_default().to_owned();
         let server = uri.authority().map_or("", |authority| authority.as_str());
         let _turns = self.turns(namespace, server).await;
-        let ask = Ask {
-            url: uri,
-            accept: "*/*",
-            authorization: pull.credentials.as_ref().and_then(token::basic),
-            tls: &self.tls(pull, &host)?,
-        };
-        let fetching = async { self.client.get(ask).await?.body(MOST_BYTES, url).await };
+        let tls = self.tls(pull, &host)?;
+        let authorization = pull.credentials.as_ref().and_then(token::basic);
+        let ask = Ask::get(uri, "*/*", authorization, &tls);
+        let fetching = async { self.client.send(ask).await?.body(MOST_BYTES, url).await };
         let body = self.within(&host, fetching).await?;
         Ok(Fetched {
             bytes: body.bytes,
@@ -103,10 +107,29 @@ impl Fetcher {
         pinned: Option<&str>,
         pull: &Pull,
     ) -> Result<Fetched, FetchError> {
-        let host = image.registry();
-        let _turns = self.turns(namespace, host).await;
-        let pulling = Pulling::new(&self.client, image, pull, self.tls(pull, host)?);
-        let pulled = self.within(host, pulling.run(pinned)).await?;
+        let _turns = self.turns(namespace, image.registry()).await;
+        let session = Session::new(&self.client, image, pull, self.tls_of(image, pull)?);
+        self.image_of(image, session, pinned).await
+    }
+
+    /// The module of an image whose registry is asked in the clear.
+    pub(crate) async fn image_in_the_clear(
+        &self,
+        image: &ImageReference,
+        pull: &Pull,
+    ) -> Result<Fetched, FetchError> {
+        let session = Session::new(&self.client, image, pull, self.tls_of(image, pull)?);
+        self.image_of(image, session.in_the_clear(), None).await
+    }
+
+    async fn image_of(
+        &self,
+        image: &ImageReference,
+        session: Session<'_>,
+        pinned: Option<&str>,
+    ) -> Result<Fetched, FetchError> {
+        let pulling = Pulling::new(image, session);
+        let pulled = self.within(image.registry(), pulling.run(pinned)).await?;
         let layer = pulled.layer.bytes;
         let unpacking = tokio::task::spawn_blocking(move || archive::unpack(layer, pulled.packing));
         let refused = |what: String| FetchError::Image {
@@ -122,6 +145,32 @@ impl Fetcher {
             manifest: Some(pulled.manifest.clone()),
             room: pulled.layer.room,
         })
+    }
+
+    /// Puts an image into its registry, in the clear or not; how many of its blobs were not there.
+    pub(crate) async fn push(
+        &self,
+        image: &ImageReference,
+        pull: &Pull,
+        in_the_clear: bool,
+        (blobs, kind, manifest): (&[Blob], &'static str, &Blob),
+    ) -> Result<usize, FetchError> {
+        let session = Session::new(&self.client, image, pull, self.tls_of(image, pull)?).for_push();
+        let session = match in_the_clear {
+            true => session.in_the_clear(),
+            false => session,
+        };
+        let pushing = async {
+            let mut pushing = Pushing { session };
+            let mut sent = 0;
+            for blob in blobs {
+                sent += usize::from(pushing.blob(blob).await?);
+            }
+            let tag = image.tag().unwrap_or("latest");
+            pushing.manifest(tag, kind, manifest).await?;
+            Ok(sent)
+        };
+        self.within(image.registry(), pushing).await
     }
 
     /// `server` with its port: another one on the same host may be alive.
@@ -140,10 +189,18 @@ impl Fetcher {
         timeout(limit, work).await.unwrap_or_else(|_| {
             Err(FetchError::Slow {
                 host: host.to_owned(),
-                what: "send everything",
+                what: "finish",
                 limit,
             })
         })
+    }
+
+    fn tls_of(
+        &self,
+        image: &ImageReference,
+        pull: &Pull,
+    ) -> Result<Arc<rustls::ClientConfig>, FetchError> {
+        self.tls(pull, image.registry())
     }
 
     fn tls(&self, pull: &Pull, host: &str) -> Result<Arc<rustls::ClientConfig>, FetchError> {

@@ -16,6 +16,7 @@ mod fetch;
 mod limits;
 mod load;
 mod loader;
+mod publish;
 mod remote;
 mod source;
 #[cfg(test)]
@@ -23,4 +24,5 @@ mod testing;
 
 pub use load::{Loaded, Trial};
 pub use loader::{Loader, Settings, State};
+pub use publish::{Access, Layout, PublishError, Pulled, Pushed, RegistryError, check, pull, push};
 pub use source::SourceError;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tidegate_model::{Capability, FailureCause, FilterSpec, Isolation};
 use tidegate_wasm::{
     Capabilities, Cause, CodeSlot, Effect, Failure, Limits, Module, PluginConfig, Pool, Shared,
-    Snapshot, SnapshotError, Vm, VmConfig,
+    Snapshot, SnapshotError, Ungranted, Vm, VmConfig,
 };
 
 use crate::compile::Compiled;
@@ -42,6 +42,8 @@ pub struct Trial {
     /// With `isolation: Request`, what the VM of each request begins from; none where a snapshot cannot be taken, and each
     /// request boots a VM.
     pub snapshot: Option<Snapshot>,
+    /// How many requests may have a VM of their own without a snapshot.
+    pub instances: usize,
 }
 
 /// Why a filter cannot run.
@@ -111,6 +113,7 @@ pub(crate) fn load(
         digest,
     };
     loaded.trial = try_out(&loaded, shared)?;
+    loaded.trial.instances = pool.in_flight;
     if spec.vm.isolation == Isolation::Request {
         loaded.trial.snapshot = snapshot(&loaded, &bytes, compiled, pool, shared)?;
     }
@@ -133,9 +136,17 @@ fn check_pin(spec: &FilterSpec, digest: &str) -> Result<(), String> {
 /// Starts and configures the filter once, so that a bad configuration is known before a request meets it. It finds what its
 /// neighbours share, and leaves no trace among it: a version that is refused must not have reset a rate limiter's counters.
 fn try_out(loaded: &Loaded, shared: &Arc<Shared>) -> Result<Trial, LoadFailure> {
-    let tried = Vm::start(&loaded.module, loaded.vm.clone(), shared.to_throw_away())
-        .and_then(|mut vm| vm.add_root(loaded.root.clone()).map(|_| vm));
-    let mut vm = tried.map_err(|failure| failed(&failure))?;
+    let mut vm = Vm::start(&loaded.module, loaded.vm.clone(), shared.to_throw_away())
+        .map_err(|failure| failed(&failure))?;
+    let configured = vm.add_root(loaded.root.clone());
+    // Why it failed then is only what follows from that.
+    if !vm.ungranted().is_empty() {
+        return Err(LoadFailure {
+            cause: FailureCause::Configure,
+            ..LoadFailure::load(not_granted(vm.ungranted(), configured.err().as_ref()))
+        });
+    }
+    configured.map_err(|failure| failed(&failure))?;
     let ticks = |effect: Effect| {
         matches!(
             effect,
@@ -148,8 +159,29 @@ fn try_out(loaded: &Loaded, shared: &Arc<Shared>) -> Result<Trial, LoadFailure> 
     Ok(Trial {
         cpu: vm.cpu(),
         resident: vm.is_awaited() || vm.effects().any(ticks),
-        snapshot: None,
+        ..Trial::default()
     })
+}
+
+/// What a module needs, and which field of the Filter would grant it.
+fn not_granted(ungranted: &Ungranted, failure: Option<&Failure>) -> String {
+    let mut needs = Vec::new();
+    let groups: Vec<&str> = ungranted.capabilities.iter().collect();
+    if !groups.is_empty() {
+        let groups = groups.join(", ");
+        needs.push(format!(
+            "spec.capabilities does not grant {groups}, which the module asks for when it is configured: add {groups} there, or use a module that does without"
+        ));
+    }
+    for name in &ungranted.clusters {
+        needs.push(format!(
+            "spec.clusters does not declare {name:?}, which the module calls when it is configured: add {{name: {name}, url: …}} or {{name: {name}, backendRef: …}} there, or correct its configuration"
+        ));
+    }
+    if let Some(failure) = failure {
+        needs.push(failure.to_string());
+    }
+    needs.join("; ")
 }
 
 /// What requests begin from under `isolation: Request`.

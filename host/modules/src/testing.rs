@@ -17,8 +17,11 @@ use crate::digest::digest;
 /// What a client asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
+    pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) authorization: Option<String>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) body: Bytes,
 }
 
 /// What it gets.
@@ -174,16 +177,31 @@ async fn serve(
         }
     }
     let head = String::from_utf8(head).expect("text");
-    let authorization = head
-        .lines()
-        .find_map(|line| line.strip_prefix("authorization: "));
+    let field = |name: &str| {
+        let of = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(": ")?.to_owned());
+        head.lines().find_map(of)
+    };
+    let length = field("content-length").map_or(0, |length| length.parse().expect("a length"));
+    let mut body = vec![0; length];
+    if stream.read_exact(&mut body).await.is_err() {
+        return;
+    }
+    let mut words = head.split(' ').map(str::to_owned);
     let one = Asked {
-        path: head.split(' ').nth(1).unwrap_or_default().to_owned(),
-        authorization: authorization.map(str::to_owned),
+        method: words.next().unwrap_or_default(),
+        path: words.next().unwrap_or_default(),
+        authorization: field("authorization"),
+        content_type: field("content-type"),
+        body: body.into(),
     };
     asked.lock().expect("no panic").push(one.clone());
+    let mut reply = handler(&one);
+    if one.method == "HEAD" {
+        reply.announced = Some(reply.body.len() as u64);
+        reply.body = Bytes::new();
+    }
     // Clients leave when they have read enough.
-    let _ = answer(&mut stream, handler(&one)).await;
+    let _ = answer(&mut stream, reply).await;
 }
 
 async fn answer(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> std::io::Result<()> {
@@ -263,6 +281,52 @@ impl Content {
 
     /// What a registry answers.
     pub(crate) fn answer(&self, asked: &Asked) -> Reply {
+        match asked.method.as_str() {
+            "POST" | "PUT" => self.take(asked),
+            _ => self.give(asked),
+        }
+    }
+
+    /// Uploads and manifests, as the distribution specification has them.
+    fn take(&self, asked: &Asked) -> Reply {
+        let mut repository = self.0.lock().expect("no panic");
+        if asked.method == "POST" && asked.path.ends_with("/blobs/uploads/") {
+            return Reply::status(202).header("location", format!("{}7?state=x", asked.path));
+        }
+        let bytes = asked.body.clone();
+        let name = digest(&bytes).to_string();
+        if let Some((_, said)) = asked.path.split_once("/blobs/uploads/7?state=x&digest=") {
+            if said != name {
+                return Reply::status(400);
+            }
+            repository.blobs.insert(name, bytes);
+            return Reply::status(201);
+        }
+        let Some((_, tag)) = asked.path.split_once("/manifests/") else {
+            return Reply::status(404);
+        };
+        let manifest: Value = serde_json::from_slice(&bytes).expect("JSON");
+        let named = [&manifest["config"], &manifest["layers"][0]];
+        let known = |one: &&Value| {
+            let name = one["digest"].as_str().expect("a digest");
+            let blob = repository.blobs.get(name);
+            blob.is_some_and(|blob| one["size"] == blob.len())
+        };
+        if !named.iter().all(known) {
+            return Reply {
+                body: json!({"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]})
+                    .to_string()
+                    .into(),
+                ..Reply::status(404)
+            };
+        }
+        let kind = asked.content_type.clone().unwrap_or_default();
+        repository.tags.insert(tag.to_owned(), name.clone());
+        repository.manifests.insert(name.clone(), (kind, bytes));
+        Reply::status(201).header("docker-content-digest", name)
+    }
+
+    fn give(&self, asked: &Asked) -> Reply {
         let repository = self.0.lock().expect("no panic");
         let missing = |code: &str| Reply {
             status: 404,

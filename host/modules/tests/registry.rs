@@ -1,4 +1,4 @@
-//! Pulling from a real registry (distribution), open and with passwords, in every layout. Needs the program: `registry` or
+//! A real registry (distribution), open and with passwords: pulling every layout, and pushing what is then pulled. Needs the program: `registry` or
 //! `docker-registry` on the path (Debian's package is `docker-registry`), and runs with `--ignored`.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use tidegate_model::{
     Capability, Compatibility, Config, Credentials, FailurePolicies, FilterId, FilterLimits,
     FilterMode, FilterSpec, FilterVerdict, ModuleSource, Pull, VmSpec,
 };
-use tidegate_modules::{Loader, Settings};
+use tidegate_modules::{Access, Layout, Loader, Settings};
 use tidegate_wasm::Shared;
 
 const PROGRAMS: [&str; 2] = ["registry", "docker-registry"];
@@ -357,6 +357,65 @@ async fn a_password_is_asked_for_and_given() {
             &format!(":{tag}"),
             &manifest,
         );
+    }
+}
+
+#[tokio::test]
+#[ignore = "real parts"]
+async fn what_is_pushed_is_loaded_by_a_filter() {
+    let registry = Registry::start(true);
+    let nobody = Access {
+        plain_http: true,
+        ..Access::default()
+    };
+    let mut access = nobody.clone();
+    access.pull.credentials = Some(Credentials {
+        secret: "--password-stdin".into(),
+        user: "user".into(),
+        password: "secret".into(),
+    });
+    let component = tidegate_wasm_guests::COMPONENT.to_vec();
+    let images = [
+        ("module", module(), Layout::Compat),
+        ("module-cncf", module(), Layout::Cncf),
+        ("component", component, Layout::Cncf),
+    ];
+    for (tag, wasm, layout) in images {
+        let image = format!("oci://{}/team/hello:{tag}", registry.address);
+        let image = image.parse().expect("an image");
+        let push = async |access| {
+            tidegate_modules::push(&image, wasm.clone().into(), layout, access).await
+        };
+        let error = push(&nobody).await.expect_err("nobody in particular");
+        assert!(
+            error
+                .to_string()
+                .contains("answered 401 Unauthorized: it wants to know who asks"),
+            "{error}"
+        );
+        let pushed = push(&access).await.expect("pushed");
+        let again = push(&access).await.expect("pushed");
+        assert_eq!(
+            (again.sent, &again.manifest),
+            (0, &pushed.manifest),
+            "{tag}"
+        );
+        let pulled = tidegate_modules::pull(&image, &access)
+            .await
+            .expect("pulled");
+        assert_eq!(pulled.bytes, wasm, "{tag}");
+
+        let wanted = spec(tag, &registry, &format!(":{tag}"), Some(("user", "secret")));
+        let verdict = verdict(&Loader::new(Shared::new()), &wanted).await;
+        let FilterVerdict::Ready { digest, image, .. } = verdict else {
+            panic!("{tag}: {verdict:?}")
+        };
+        assert_eq!(
+            (&*digest, pushed.module),
+            (&*pulled.module, pulled.module.clone())
+        );
+        let place = format!("{}/team/hello:{tag}@{}", registry.address, pushed.manifest);
+        assert_eq!(image.as_deref(), Some(&*place));
     }
 }
 

@@ -55,7 +55,7 @@ mod worker;
 
 pub use access_log::{AccessLog, AccessLogWriter};
 pub use config::{Limits, Peers, ProxyConfig, Trust};
-pub use plugin::{Breaker, Plugin, PluginStats};
+pub use plugin::{Breaker, Instances, Plugin, PluginStats};
 pub use proxy::{BindError, Proxy};
 pub use publish::FilterState;
 pub use shadow::KINDS as SHADOW_KINDS;

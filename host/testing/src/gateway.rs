@@ -15,7 +15,7 @@ use tidegate_controller::translate::{Options, translate};
 use tidegate_model::{FailureCause, FilterId, FilterSpec};
 use tidegate_modules::{Loaded, Loader, Settings as LoaderSettings, State};
 use tidegate_proxy::{
-    AccessLog, FilterState, Limits, Plugin, PluginStats, Proxy, ProxyConfig, Trust,
+    AccessLog, FilterState, Instances, Limits, Plugin, PluginStats, Proxy, ProxyConfig, Trust,
 };
 use tidegate_wasm::{MetricValue, Shared};
 
@@ -397,6 +397,7 @@ impl Control {
             start_cpu: loaded.trial.cpu,
             resident: loaded.trial.resident,
             snapshot: loaded.trial.snapshot.clone(),
+            instances: Instances::new(loaded.trial.instances),
             breaker: stats.new_version(),
             stats,
         });

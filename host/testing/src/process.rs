@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 
 use serde_json::Value;
@@ -15,6 +15,7 @@ use crate::{Answer, PATIENCE, Wire, eventually};
 pub struct Process {
     child: Child,
     admin: Option<SocketAddr>,
+    said: Arc<Mutex<Vec<String>>>,
 }
 
 impl Process {
@@ -61,6 +62,8 @@ impl Process {
             .unwrap_or_else(|error| panic!("{binary}: {error}"));
         let stderr = child.stderr.take().expect("it is piped");
         let (found, admin) = mpsc::channel();
+        let said: Arc<Mutex<Vec<String>>> = Arc::default();
+        let lines = said.clone();
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 if let Some(address) = admin_address(&line) {
@@ -68,6 +71,8 @@ impl Process {
                     let _ = found.send(address);
                 }
                 eprintln!("{line}");
+                let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+                lines.push(line);
             }
         });
         let admin = admin
@@ -76,6 +81,7 @@ impl Process {
         Self {
             child,
             admin: Some(admin),
+            said,
         }
     }
 
@@ -93,7 +99,20 @@ impl Process {
             Wire::try_connect(listen).await.is_ok(),
             "echo serves on {listen}"
         );
-        Self { child, admin: None }
+        Self {
+            child,
+            admin: None,
+            said: Arc::default(),
+        }
+    }
+
+    /// The lines of its log so far.
+    pub fn log(&self) -> Vec<Value> {
+        let lines = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = lines.iter();
+        lines
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// Where its admin pages are.

@@ -4,6 +4,9 @@
 //! thread: compare rows with each other, not machines. One request is context, request headers, response headers, log, done
 //! and delete, on an exchange with twenty request headers that is made anew each time; `host alone` is what that costs
 //! without a filter, and is subtracted from the rows below it.
+//!
+//! Rows about components compare bundled filters with themselves, in their two forms; they are there once `filters/components` has
+//! built the second one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,6 +56,15 @@ fn main() {
         }
     }
     isolation(&engine, &shared, rounds, alone);
+    for (filter, config) in [
+        (
+            "headers",
+            r#"{"request": {"set": {"x-client": "${client.address}"}}, "response": {"set": {"x-frame-options": "DENY"}}}"#,
+        ),
+        ("csrf", "{}"),
+    ] {
+        forms(&engine, &shared, rounds, alone, (filter, config));
+    }
     memory(&engine, &shared);
     loading(&engine);
 }
@@ -83,6 +95,45 @@ fn isolation(engine: &Engine, shared: &Arc<Shared>, rounds: u32, alone: Duration
     row("  on top of a shared VM", recycled, together);
     row("  never recycled, on top of a shared VM", fresh, together);
     row("  booted for each, on top of a shared VM", booted, together);
+}
+
+/// A bundled filter as a module and as a component.
+fn forms(
+    engine: &Engine,
+    shared: &Arc<Shared>,
+    rounds: u32,
+    alone: Duration,
+    (filter, config): (&str, &'static str),
+) {
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/filters");
+    for (form, target) in [("module", "wasm32-wasip1"), ("component", "wasm32-wasip2")] {
+        let file = format!("{built}/{target}/filter/tidegate_filter_{filter}.wasm");
+        let Ok(wasm) = std::fs::read(&file) else {
+            println!("{filter} as a {form}: not built; run filters/components");
+            continue;
+        };
+        let began = Instant::now();
+        let module = engine.compile(&wasm).expect("a filter of ours");
+        let compiled = began.elapsed();
+        let start = || {
+            let mut vm = Vm::start(&module, vm_config(), Arc::clone(shared)).expect("it starts");
+            let root = vm.add_root(plugin_with(config)).expect("it is configured");
+            (vm, root)
+        };
+        let mut one = [start()];
+        let together = least(rounds, REQUESTS, || through(&mut one));
+        let booted = least(rounds, REQUESTS / 10, || through(&mut [start()]));
+        row(&format!("1 × {filter}, a {form}"), together, alone);
+        row("  booted for each, on top of a shared VM", booted, together);
+        let compiled = milliseconds(compiled);
+        println!("{:<44} {compiled:>10.1} ms", "  compiled");
+        if let Some(before) = resident() {
+            let vms: Vec<_> = (0..VMS).map(|_| start()).collect();
+            let used = resident().unwrap_or(before).saturating_sub(before) / VMS;
+            println!("{:<44} {:>10} KiB", "  memory of an idle VM", used / 1024);
+            drop(vms);
+        }
+    }
 }
 
 fn isolated(snapshot: &Snapshot) -> Vm {
@@ -231,11 +282,15 @@ fn vm_config() -> Arc<VmConfig> {
 }
 
 fn plugin() -> Arc<PluginConfig> {
+    plugin_with("{}")
+}
+
+fn plugin_with(config: &'static str) -> Arc<PluginConfig> {
     Arc::new(PluginConfig {
         namespace: "bench".into(),
         name: "filter".into(),
         root_id: String::new(),
-        config: Bytes::from_static(b"{}"),
+        config: Bytes::from_static(config.as_bytes()),
         capabilities: Capabilities::ALL,
         clusters: BTreeSet::new(),
         headers_wait_for_body: false,

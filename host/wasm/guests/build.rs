@@ -1,6 +1,6 @@
-//! Compiles the guest programs: those in Rust by one nested cargo to wasm32-wasip1, in a target directory of its own (in the outer
-//! one it would wait for the lock that the outer cargo holds), those in WAT right here, and a component. Then writes a constant for each, and the
-//! macro that names them all.
+//! Compiles the guest programs: those in Rust by a nested cargo to wasm32-wasip1, in a target directory of its own (in the outer
+//! one it would wait for the lock that the outer cargo holds), the components by another one, those in WAT right here. Then writes
+//! a constant for each, and the macro that names them all.
 
 #[path = "../../../filters/nested.rs"]
 mod nested;
@@ -41,7 +41,7 @@ fn main() {
         flags: OsStr::new(""),
     }
     .build();
-    let mut names = vec![component(workspace, &out)];
+    let mut names = components(workspace, &out);
     for name in stems(&guests.join("programs/examples"), "rs") {
         let module = folder.join("examples").join(format!("{name}.wasm"));
         copy(&module, &out.join(format!("{name}.wasm")));
@@ -60,11 +60,17 @@ fn main() {
     write(&out.join("guests.rs"), source(&names).as_bytes());
 }
 
-/// Compiles the guest component; its name.
-fn component(workspace: &Path, out: &Path) -> String {
-    let arguments = ["--lib", "--package", "tidegate-wasm-guest-component"].map(String::from);
+/// Compiles the guest components; their names.
+fn components(workspace: &Path, out: &Path) -> Vec<String> {
+    let arguments = [
+        "--lib",
+        "--examples",
+        "--package",
+        "tidegate-wasm-guest-component",
+    ]
+    .map(String::from);
     let folder = Nested {
-        what: "the guest component",
+        what: "the guest components",
         workspace,
         folder: "guests",
         target: COMPONENT,
@@ -72,11 +78,14 @@ fn component(workspace: &Path, out: &Path) -> String {
         flags: OsStr::new(""),
     }
     .build();
-    copy(
-        &folder.join("tidegate_wasm_guest_component.wasm"),
-        &out.join("component.wasm"),
-    );
-    "component".to_owned()
+    let files = [
+        ("component", "tidegate_wasm_guest_component.wasm"),
+        ("directed", "examples/directed.wasm"),
+    ];
+    for (name, file) in files {
+        copy(&folder.join(file), &out.join(format!("{name}.wasm")));
+    }
+    files.map(|(name, _)| name.to_owned()).into()
 }
 
 /// The constants and the macro.

@@ -8,6 +8,7 @@ mod exports;
 mod imports;
 mod scan;
 mod wasi;
+mod world;
 
 use wasmtime::Store;
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -18,8 +19,11 @@ use crate::host::Host;
 
 pub(crate) use exports::ComponentExports;
 pub(crate) use scan::{Scan, is_component};
+pub use wasi::has_wasi;
+pub use world::world_of;
+pub(crate) use world::{INTERFACES, WORLD};
 
-/// The package and version of the world, as imports and exports are named.
+/// The package of the world, as imports and exports are named.
 const PACKAGE: &str = "tidegate:filter/";
 
 /// A component that is ready to be instantiated.

@@ -64,6 +64,15 @@ pub struct PluginConfig {
     pub old_property_names: bool,
 }
 
+/// What guests have asked for without their Filters granting it: such calls are answered with an error.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ungranted {
+    /// Groups of hostcalls.
+    pub capabilities: Capabilities,
+    /// Names of clusters; the first few.
+    pub clusters: BTreeSet<String>,
+}
+
 /// A set of hostcall groups. HTTP and gRPC calls are not among them: they follow from [`PluginConfig::clusters`].
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct Capabilities(u8);
@@ -79,6 +88,24 @@ impl Default for Limits {
             memory: 64 << 20,
             contexts: 10_000,
             calls: 1_000,
+        }
+    }
+}
+
+// === impl Ungranted ===
+
+impl Ungranted {
+    /// Whether everything that was asked for was granted.
+    pub fn is_empty(&self) -> bool {
+        self.capabilities == Capabilities::NONE && self.clusters.is_empty()
+    }
+}
+
+impl Default for Ungranted {
+    fn default() -> Self {
+        Self {
+            capabilities: Capabilities::NONE,
+            clusters: BTreeSet::new(),
         }
     }
 }
@@ -125,6 +152,14 @@ impl Capabilities {
         Self::NAMES.iter().map(|(name, _)| *name)
     }
 
+    /// Names of the groups in here.
+    pub fn iter(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES
+            .into_iter()
+            .filter(move |(_, one)| self.contains(*one))
+            .map(|(name, _)| name)
+    }
+
     /// Whether all of `other` is in here.
     #[inline]
     pub const fn contains(self, other: Self) -> bool {
@@ -148,14 +183,7 @@ impl Default for Capabilities {
 
 impl fmt::Debug for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set()
-            .entries(
-                Self::NAMES
-                    .iter()
-                    .filter(|(_, one)| self.contains(*one))
-                    .map(|(name, _)| name),
-            )
-            .finish()
+        f.debug_set().entries(self.iter()).finish()
     }
 }
 
@@ -172,5 +200,7 @@ mod tests {
         assert_eq!(all, Capabilities::ALL);
         assert_eq!(Capabilities::from_name("sockets"), None);
         assert!(!Capabilities::METRICS.contains(Capabilities::TIMERS));
+        let two = Capabilities::TIMERS | Capabilities::SHARED_DATA;
+        assert_eq!(two.iter().collect::<Vec<_>>(), ["shared-data", "timers"]);
     }
 }

@@ -68,6 +68,15 @@ impl Engine {
         Module::compile(self, wasm)
     }
 
+    /// What a module or component says that it is, by its names alone. Compiling it may still find something wrong.
+    ///
+    /// # Errors
+    ///
+    /// It is no filter, or imports what filters do not have.
+    pub fn look(&self, wasm: &[u8]) -> Result<AbiVersion, LoadError> {
+        Module::look(self, wasm)
+    }
+
     /// Hexadecimal hash of everything that decides whether compiled code of one engine runs in another: part of the key of a
     /// cache of [`Module::serialize`]d code.
     pub fn compatibility(&self) -> &str {
@@ -143,7 +152,8 @@ fn config() -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(GUEST_STACK)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // For components: what connects two modules in one copies from memory to memory. Modules with several are refused.
+        .wasm_multi_memory(true)
         // Names come from the name section. Reading a tenant's DWARF at each trap would cost time that no deadline bounds.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config

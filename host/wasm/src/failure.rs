@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use wasmtime::{Trap, WasmBacktrace};
 
+use crate::component::WORLD;
+
 /// The engine could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -26,7 +28,8 @@ pub enum LoadError {
     NotWasm,
     /// A component that is no filter.
     #[error(
-        "this component is for another world: it does not export tidegate:filter/on-plugin@0.1.0, but {}; build it against the world tidegate:filter/filter",
+        "this component is for another world, {}: it exports {}; this host runs {WORLD}, which exports tidegate:filter/on-plugin@0.1.0: build it against that",
+        crate::component::world_of(exports.split(", ")),
         or_nothing(exports)
     )]
     OtherWorld {
@@ -38,6 +41,15 @@ pub enum LoadError {
         "the component imports {name}; a filter may import interfaces of tidegate:filter and of WASI 0.2 alone: rebuild it without"
     )]
     ForeignImport {
+        /// The import.
+        name: String,
+    },
+    /// A component that imports an interface of the world's package that this version does not have.
+    #[error(
+        "the component imports {name}; {WORLD}, which this host runs, has the interfaces {}: build it against that version",
+        crate::component::INTERFACES.join(", ")
+    )]
+    UnknownInterface {
         /// The import.
         name: String,
     },

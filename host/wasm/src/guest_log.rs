@@ -73,6 +73,13 @@ impl GuestLog {
         }
         emit(filter, level, &text);
     }
+
+    /// What the host has to say of a filter: a line of its own log, within the guest's budget.
+    pub(crate) fn remark(&self, filter: &str, message: &str) {
+        if locked(&self.budget).admit(filter) {
+            tracing::warn!(filter, "{message}");
+        }
+    }
 }
 
 impl Budget {

@@ -1,5 +1,7 @@
 //! The store's data: everything that hostcalls of one VM reach.
 
+mod grants;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -8,7 +10,7 @@ use http::HeaderMap;
 use tidegate_model::ResponseHead;
 use wasmtime::{Memory, TypedFunc};
 
-use crate::config::{Capabilities, VmConfig};
+use crate::config::{Ungranted, VmConfig};
 use crate::contexts::{Contexts, IdMap, Open, Root, Stream};
 use crate::effect::{Effect, HttpCallResponse, VmId};
 use crate::guest_log::GuestLog;
@@ -63,6 +65,8 @@ pub(crate) struct Host {
     pub(crate) scratch: Vec<u8>,
     /// Metrics that this VM defined.
     pub(crate) metrics: IdMap<Arc<Metric>>,
+    /// What was asked for and is not granted: said once, and told by a trial.
+    pub(crate) ungranted: Ungranted,
 }
 
 /// What became of a local reply.
@@ -204,6 +208,7 @@ impl Host {
             log: GuestLog::default(),
             scratch: Vec::new(),
             metrics: IdMap::default(),
+            ungranted: Ungranted::default(),
         }
     }
 
@@ -229,6 +234,7 @@ impl Host {
         fresh.allocator = self.allocator.take();
         std::mem::swap(&mut fresh.limiter, &mut self.limiter);
         std::mem::swap(&mut fresh.deadline, &mut self.deadline);
+        std::mem::swap(&mut fresh.ungranted, &mut self.ungranted);
         *self = fresh;
     }
 
@@ -260,13 +266,6 @@ impl Host {
 
     pub(crate) fn root(&self) -> Option<&Root> {
         self.contexts.roots.get(&self.root_id()?)
-    }
-
-    /// Whether the current context's plugin may use that group of hostcalls.
-    #[inline]
-    pub(crate) fn capable(&self, capability: Capabilities) -> bool {
-        self.root()
-            .is_some_and(|root| root.plugin.capabilities.contains(capability))
     }
 
     /// Logs as the current context's plugin.

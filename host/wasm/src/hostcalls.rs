@@ -40,7 +40,7 @@ macro_rules! link {
                 |mut caller: Guest<'_>, $($arg: $ty),*| -> wasmtime::Result<u32> {
                     admit(&caller, stringify!($name), Gate::$gate)?;
                     $(
-                        if !caller.data().capable(Capabilities::$capability) {
+                        if !caller.data_mut().grants(Capabilities::$capability) {
                             return Ok(Status::InternalFailure as u32);
                         }
                     )?

@@ -48,7 +48,8 @@ mod wasi;
 
 pub use action::{Action, Callback, Direction};
 pub use code::{CodeKey, CodeSlot};
-pub use config::{Capabilities, Limits, PluginConfig, VmConfig};
+pub use component::{has_wasi, world_of};
+pub use config::{Capabilities, Limits, PluginConfig, Ungranted, VmConfig};
 pub use effect::{ContextId, Effect, GrpcTarget, HttpCallResponse, LocalReply, RootId, VmId};
 pub use engine::Engine;
 pub use failure::{Cause, CodeError, EngineError, Failure, LoadError};

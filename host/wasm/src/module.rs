@@ -126,6 +126,15 @@ impl Module {
         Self::link(engine, scan, abi, digest_of(wasm), &module)
     }
 
+    /// What can be said before anything is compiled.
+    pub(crate) fn look(engine: &Engine, wasm: &[u8]) -> Result<AbiVersion, LoadError> {
+        if component::is_component(wasm) {
+            component::Scan::read(wasm)?;
+            return Ok(AbiVersion::Filter0_1_0);
+        }
+        Scan::read(wasm)?.check(engine)
+    }
+
     /// From code that was compiled before; `module` must come from `wasm`.
     pub(crate) fn assemble(
         engine: &Engine,

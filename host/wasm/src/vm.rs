@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use wasmtime::{Global, InstancePre, Store, Trap, Val};
 
-use crate::config::VmConfig;
+use crate::config::{Ungranted, VmConfig};
 use crate::cpu;
 use crate::effect::{Effect, VmId};
 use crate::exports::{self, Entry, Exports};
@@ -161,6 +161,11 @@ impl Vm {
     /// Whether something is to come for it that no request brings: an answer, or what is put into a queue of its.
     pub fn is_awaited(&self) -> bool {
         self.pending_calls() > 0 || !self.store.data().queues.is_empty()
+    }
+
+    /// What was asked for in it so far that is not granted.
+    pub fn ungranted(&self) -> &Ungranted {
+        &self.store.data().ungranted
     }
 
     /// From here on each call gets the call timeout, that of `proxy_on_configure` for a further plugin included. Without it

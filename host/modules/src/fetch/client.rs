@@ -1,4 +1,4 @@
-//! GET over HTTP/1.1, with every bound that a server nobody knows calls for: time, bytes, redirects, and where it leads.
+//! Requests over HTTP/1.1, with every bound that a server nobody knows calls for: time, bytes, redirects, and where it leads.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HOST, LOCATION, RETRY_AFTER,
-    USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
+    RETRY_AFTER, USER_AGENT,
 };
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 
+use super::address::{is_redirect, origin, redirected, server, shown};
 use super::error::FetchError;
 use super::reach::Reach;
 
@@ -34,11 +35,18 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// Codes of the distribution specification that say more than the status. Nothing else of an answer is repeated: who names
 /// the server in a Filter must not read through us what it says.
-const CODES: [&str; 7] = [
+const CODES: [&str; 14] = [
     "MANIFEST_UNKNOWN",
+    "MANIFEST_INVALID",
+    "MANIFEST_BLOB_UNKNOWN",
     "NAME_UNKNOWN",
     "NAME_INVALID",
     "BLOB_UNKNOWN",
+    "BLOB_UPLOAD_INVALID",
+    "BLOB_UPLOAD_UNKNOWN",
+    "DIGEST_INVALID",
+    "SIZE_INVALID",
+    "UNSUPPORTED",
     "UNAUTHORIZED",
     "DENIED",
     "TOOMANYREQUESTS",
@@ -67,10 +75,13 @@ pub(super) struct Client {
 
 /// What is asked for.
 pub(super) struct Ask<'a> {
+    pub(super) method: Method,
     pub(super) url: Uri,
     pub(super) accept: &'static str,
     /// For this server only: another one that it redirects to does not get it.
     pub(super) authorization: Option<HeaderValue>,
+    /// Kind and bytes of what is sent.
+    pub(super) content: Option<(&'static str, Bytes)>,
     pub(super) tls: &'a Arc<ClientConfig>,
 }
 
@@ -117,17 +128,13 @@ impl Client {
     }
 
     /// The answer, after redirects. Any status but those.
-    pub(super) async fn get(&self, mut ask: Ask<'_>) -> Result<Answer, FetchError> {
+    pub(super) async fn send(&self, mut ask: Ask<'_>) -> Result<Answer, FetchError> {
         for _ in 0..=MOST_REDIRECTS {
-            let answer = self.get_once(&ask).await?;
-            if !is_redirect(answer.status) {
+            let answer = self.send_once(&ask).await?;
+            if !is_redirect(&ask.method, answer.status) {
                 return Ok(answer);
             }
-            let next = redirected(&ask.url, &answer.headers)?;
-            if origin(&next) != origin(&ask.url) {
-                ask.authorization = None;
-            }
-            ask.url = next;
+            ask.lead_to(redirected(&ask.url, &answer.headers)?);
         }
         Err(FetchError::Redirect {
             url: shown(&ask.url),
@@ -135,7 +142,7 @@ impl Client {
         })
     }
 
-    async fn get_once(&self, ask: &Ask<'_>) -> Result<Answer, FetchError> {
+    async fn send_once(&self, ask: &Ask<'_>) -> Result<Answer, FetchError> {
         let (host, port) = server(&ask.url)?;
         let connecting = self.connect(host, port, ask.url.scheme_str() == Some("https"), ask.tls);
         let (mut sender, driver) = timeout(self.timeouts.connect, connecting)
@@ -164,7 +171,7 @@ impl Client {
         port: u16,
         secure: bool,
         tls: &Arc<ClientConfig>,
-    ) -> Result<(http1::SendRequest<Empty<Bytes>>, Driver), FetchError> {
+    ) -> Result<(http1::SendRequest<Full<Bytes>>, Driver), FetchError> {
         let stream = self.dial(host, port).await?;
         if !secure {
             return handshake(host, stream).await;
@@ -220,7 +227,7 @@ impl Client {
 async fn handshake<S>(
     host: &str,
     stream: S,
-) -> Result<(http1::SendRequest<Empty<Bytes>>, Driver), FetchError>
+) -> Result<(http1::SendRequest<Full<Bytes>>, Driver), FetchError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -234,13 +241,15 @@ where
     Ok((sender, driver))
 }
 
-fn request(ask: &Ask<'_>) -> Result<Request<Empty<Bytes>>, FetchError> {
+fn request(ask: &Ask<'_>) -> Result<Request<Full<Bytes>>, FetchError> {
     let path = ask.url.path_and_query().map_or("/", |path| path.as_str());
     let authority = ask
         .url
         .authority()
         .map_or("", |authority| authority.as_str());
-    let mut request = Request::get(path)
+    let mut request = Request::builder()
+        .method(&ask.method)
+        .uri(path)
         .header(HOST, authority)
         .header(USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
         .header(ACCEPT, ask.accept)
@@ -248,9 +257,47 @@ fn request(ask: &Ask<'_>) -> Result<Request<Empty<Bytes>>, FetchError> {
     if let Some(authorization) = &ask.authorization {
         request = request.header(AUTHORIZATION, authorization);
     }
+    let mut bytes = Bytes::new();
+    if let Some((kind, content)) = &ask.content {
+        request = request
+            .header(CONTENT_TYPE, *kind)
+            .header(CONTENT_LENGTH, content.len());
+        bytes = content.clone();
+    } else if ask.method == Method::POST {
+        request = request.header(CONTENT_LENGTH, 0);
+    }
     request
-        .body(Empty::new())
+        .body(Full::new(bytes))
         .map_err(|_| FetchError::Address(shown(&ask.url)))
+}
+
+// === impl Ask ===
+
+impl<'a> Ask<'a> {
+    /// For what is there.
+    pub(super) fn get(
+        url: Uri,
+        accept: &'static str,
+        authorization: Option<HeaderValue>,
+        tls: &'a Arc<ClientConfig>,
+    ) -> Self {
+        Self {
+            method: Method::GET,
+            url,
+            accept,
+            authorization,
+            content: None,
+            tls,
+        }
+    }
+
+    /// Goes elsewhere, without the credentials if that is another server.
+    pub(super) fn lead_to(&mut self, url: Uri) {
+        if origin(&url) != origin(&self.url) {
+            self.authorization = None;
+        }
+        self.url = url;
+    }
 }
 
 // === impl Answer ===
@@ -301,8 +348,13 @@ impl Answer {
         })
     }
 
-    /// The error that a status other than 200 is.
-    async fn refusal(&mut self) -> FetchError {
+    /// Where it leads.
+    pub(super) fn location(&self) -> Result<Uri, FetchError> {
+        redirected(&self.url, &self.headers)
+    }
+
+    /// The error that another status than the expected one is.
+    pub(super) async fn refusal(&mut self) -> FetchError {
         let wait = self
             .headers
             .get(RETRY_AFTER)
@@ -335,89 +387,6 @@ impl Drop for Driver {
     }
 }
 
-/// Host and port.
-fn server(url: &Uri) -> Result<(&str, u16), FetchError> {
-    let bad = || FetchError::Address(shown(url));
-    let port = match url.scheme_str() {
-        Some("https") => 443,
-        Some("http") => 80,
-        _ => return Err(bad()),
-    };
-    let authority = url.authority().ok_or_else(bad)?;
-    if authority.as_str().contains('@') || authority.host().is_empty() {
-        return Err(bad());
-    }
-    let host = authority
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    Ok((host, authority.port_u16().unwrap_or(port)))
-}
-
-/// What credentials belong to.
-fn origin(url: &Uri) -> Option<(Option<&str>, String, u16)> {
-    let (host, port) = server(url).ok()?;
-    Some((url.scheme_str(), host.to_ascii_lowercase(), port))
-}
-
-/// An address as messages show it: without the query, where others put their tokens.
-pub(super) fn shown(url: &Uri) -> String {
-    match (url.scheme_str(), url.authority()) {
-        (Some(scheme), Some(authority)) => format!("{scheme}://{authority}{}", url.path()),
-        _ => url.path().to_owned(),
-    }
-}
-
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
-fn redirected(from: &Uri, headers: &HeaderMap) -> Result<Uri, FetchError> {
-    let refused = |what| FetchError::Redirect {
-        url: shown(from),
-        what,
-    };
-    let location = headers
-        .get(LOCATION)
-        .and_then(|value| value.to_str().ok())
-        .ok_or_else(|| refused("without saying where to"))?;
-    let to = resolve(from, location).ok_or_else(|| refused("to something that is no address"))?;
-    match (from.scheme_str(), to.scheme_str()) {
-        (Some("https"), Some("http")) => Err(refused("from https to http, which is not followed")),
-        (_, Some("http" | "https")) => Ok(to),
-        _ => Err(refused("to something that is neither http nor https")),
-    }
-}
-
-/// RFC 3986 section 5.2, but for dot segments, which servers resolve themselves.
-fn resolve(base: &Uri, location: &str) -> Option<Uri> {
-    let location = location.split('#').next().unwrap_or_default();
-    let scheme = base.scheme_str()?;
-    let authority = base.authority()?;
-    let is_scheme =
-        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if location
-        .split_once("://")
-        .is_some_and(|(scheme, _)| is_scheme(scheme))
-    {
-        return location.parse().ok();
-    }
-    let absolute = if location.starts_with("//") {
-        format!("{scheme}:{location}")
-    } else if location.starts_with('/') {
-        format!("{scheme}://{authority}{location}")
-    } else if location.starts_with('?') {
-        format!("{scheme}://{authority}{}{location}", base.path())
-    } else {
-        let folder = base
-            .path()
-            .rsplit_once('/')
-            .map_or("", |(folder, _)| folder);
-        format!("{scheme}://{authority}{folder}/{location}")
-    };
-    absolute.parse().ok()
-}
-
 fn slow(host: &str, what: &'static str, limit: Duration) -> FetchError {
     FetchError::Slow {
         host: host.to_owned(),
@@ -430,58 +399,5 @@ fn broken(host: &str, error: hyper::Error) -> FetchError {
     FetchError::Broken {
         host: host.to_owned(),
         error,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn redirects_are_resolved_against_where_they_come_from() {
-        let base: Uri = "https://a.test:8443/one/two?q".parse().expect("an address");
-        for (location, expected) in [
-            ("https://b.test/x", "https://b.test/x"),
-            ("//b.test/x", "https://b.test/x"),
-            ("/x?y=://z", "https://a.test:8443/x?y=://z"),
-            ("x", "https://a.test:8443/one/x"),
-            ("?x", "https://a.test:8443/one/two?x"),
-            ("/x#part", "https://a.test:8443/x"),
-        ] {
-            let resolved = resolve(&base, location).expect(location);
-            assert_eq!(resolved.to_string(), expected);
-        }
-    }
-
-    #[test]
-    fn redirects_do_not_lead_out_of_https() {
-        let base: Uri = "https://a.test/".parse().expect("an address");
-        for location in [
-            "http://a.test/",
-            "file:///etc/passwd",
-            "gopher://a.test/",
-            "",
-        ] {
-            let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(location))]);
-            let to = redirected(&base, &headers);
-            if location.is_empty() {
-                // The same again; the number of redirects ends that.
-                assert!(to.is_ok());
-            } else {
-                assert!(to.is_err(), "{location} is followed");
-            }
-        }
-        assert!(redirected(&base, &HeaderMap::new()).is_err());
-    }
-
-    #[test]
-    fn credentials_belong_to_scheme_host_and_port() {
-        let same = |one: &str, other: &str| {
-            let (one, other): (Uri, Uri) = (one.parse().expect(one), other.parse().expect(other));
-            origin(&one) == origin(&other)
-        };
-        assert!(same("https://a.test/x", "https://A.test:443/y"));
-        assert!(!same("https://a.test/", "http://a.test:443/"));
-        assert!(!same("https://a.test/", "https://a.test:444/"));
     }
 }

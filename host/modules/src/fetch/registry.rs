@@ -1,34 +1,29 @@
-//! Pulling from a registry: manifest, credentials, blob.
+//! Pulling from a registry: manifest, then blob.
 //!
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md>
 
 use std::sync::Arc;
 
-use http::{HeaderValue, StatusCode, Uri};
-use rustls::ClientConfig;
-use tidegate_model::{ImageReference, Pull};
+use http::Method;
+use tidegate_model::ImageReference;
 
-use super::client::{Answer, Ask, Body, Client, shown};
+use super::address::shown;
+use super::client::Body;
 use super::error::FetchError;
 use super::manifest::{self, Descriptor, Manifest, Next, Packing};
-use super::token::{self, Challenge};
+use super::session::{Call, Session, To};
 use crate::digest::{digest, is_digest};
 use crate::source::MOST_BYTES;
 
 /// What the distribution specification lets registries refuse beyond (4 MiB).
 const MOST_MANIFEST: u64 = 4 << 20;
-const MOST_TOKEN: u64 = 64 << 10;
 /// An index leads to a manifest, and a manifest to no other.
 const MOST_MANIFESTS: usize = 2;
 
 /// One pull of one image.
 pub(super) struct Pulling<'a> {
-    client: &'a Client,
     image: &'a ImageReference,
-    pull: &'a Pull,
-    tls: Arc<ClientConfig>,
-    scheme: &'static str,
-    authorization: Option<HeaderValue>,
+    session: Session<'a>,
 }
 
 /// What a pull comes to.
@@ -40,20 +35,8 @@ pub(super) struct Pulled {
 }
 
 impl<'a> Pulling<'a> {
-    pub(super) fn new(
-        client: &'a Client,
-        image: &'a ImageReference,
-        pull: &'a Pull,
-        tls: Arc<ClientConfig>,
-    ) -> Self {
-        Self {
-            client,
-            image,
-            pull,
-            tls,
-            scheme: "https",
-            authorization: None,
-        }
+    pub(super) fn new(image: &'a ImageReference, session: Session<'a>) -> Self {
+        Self { image, session }
     }
 
     /// The layer with the module. `pinned` is what the reference has come to before.
@@ -134,7 +117,7 @@ impl<'a> Pulling<'a> {
     fn check(&self, expected: Option<&str>, found: &str, path: &str) -> Result<(), FetchError> {
         match expected {
             Some(expected) if expected != found => Err(FetchError::Digest {
-                url: shown(&self.url(path)?),
+                url: shown(&self.session.url(path)?),
                 expected: expected.to_owned(),
                 found: found.to_owned(),
             }),
@@ -149,89 +132,12 @@ impl<'a> Pulling<'a> {
         most: u64,
         what: &str,
     ) -> Result<Body, FetchError> {
-        let mut answer = self.ask(path, accept).await?;
-        if answer.status == StatusCode::UNAUTHORIZED && self.authorization.is_none() {
-            self.authorize(&answer).await?;
-            // Without credentials for what only asks for a name and a password, the 401 is the answer.
-            if self.authorization.is_some() {
-                answer = self.ask(path, accept).await?;
-            }
-        }
-        answer.body(most, what).await
-    }
-
-    async fn ask(&mut self, path: &str, accept: &'static str) -> Result<Answer, FetchError> {
-        match self.ask_once(path, accept).await {
-            Err(FetchError::Tls { .. } | FetchError::Connect { .. })
-                if self.pull.insecure && self.scheme == "https" =>
-            {
-                self.scheme = "http";
-                self.ask_once(path, accept).await
-            }
-            answer => answer,
-        }
-    }
-
-    async fn ask_once(&self, path: &str, accept: &'static str) -> Result<Answer, FetchError> {
-        let ask = Ask {
-            url: self.url(path)?,
+        let call = Call {
+            method: Method::GET,
+            to: To::Path(path),
             accept,
-            authorization: self.authorization.clone(),
-            tls: &self.tls,
+            content: None,
         };
-        self.client.get(ask).await
-    }
-
-    /// Does what the registry asks for.
-    async fn authorize(&mut self, answer: &Answer) -> Result<(), FetchError> {
-        let host = self.image.endpoint().to_owned();
-        let odd = |what: &str| FetchError::Challenge {
-            host: host.clone(),
-            what: what.to_owned(),
-        };
-        let challenge = Challenge::of(&answer.headers)
-            .ok_or_else(|| odd("neither Basic nor Bearer in WWW-Authenticate"))?;
-        let basic = self.pull.credentials.as_ref().and_then(token::basic);
-        let (realm, service) = match challenge {
-            Challenge::Basic => {
-                self.authorization = basic;
-                return Ok(());
-            }
-            Challenge::Bearer { realm, service } => (realm, service),
-        };
-        let url = token::address(&realm, service.as_deref(), self.image.repository());
-        let url: Uri = url
-            .parse()
-            .map_err(|_| odd("its token service is no address"))?;
-        // The password goes there.
-        if url.scheme_str() != Some("https") && self.scheme == "https" {
-            return Err(odd("its token service is not https"));
-        }
-        let ask = Ask {
-            url,
-            accept: "application/json",
-            authorization: basic,
-            tls: &self.tls,
-        };
-        let body = self
-            .client
-            .get(ask)
-            .await?
-            .body(MOST_TOKEN, "a token")
-            .await?;
-        let token =
-            token::bearer(&body.bytes).ok_or_else(|| odd("its token service sent no token"))?;
-        self.authorization = Some(token);
-        Ok(())
-    }
-
-    fn url(&self, path: &str) -> Result<Uri, FetchError> {
-        let endpoint = self.image.endpoint();
-        let url = format!(
-            "{}://{endpoint}/v2/{}/{path}",
-            self.scheme,
-            self.image.repository()
-        );
-        url.parse().map_err(|_| FetchError::Address(url))
+        self.session.send(&call).await?.body(most, what).await
     }
 }

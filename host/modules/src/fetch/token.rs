@@ -62,8 +62,31 @@ impl Challenge {
     }
 }
 
-/// Where a token for reading that repository is to be had.
-pub(super) fn address(realm: &str, service: Option<&str>, repository: &str) -> String {
+/// What a token is to be good for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Actions {
+    Pull,
+    /// And pull: what is there need not be sent.
+    Push,
+}
+
+impl Actions {
+    /// As a scope has them.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "pull,push",
+        }
+    }
+}
+
+/// Where a token for that repository is to be had.
+pub(super) fn address(
+    realm: &str,
+    service: Option<&str>,
+    repository: &str,
+    actions: Actions,
+) -> String {
     let mut url = realm.to_owned();
     let mut add = |name: &str, value: &str| {
         url.push(if url.contains('?') { '&' } else { '?' });
@@ -75,7 +98,8 @@ pub(super) fn address(realm: &str, service: Option<&str>, repository: &str) -> S
         add("service", service);
     }
     // Ours, not the one in the challenge: a registry must not get us a token for another repository.
-    add("scope", &format!("repository:{repository}:pull"));
+    let actions = actions.as_str();
+    add("scope", &format!("repository:{repository}:{actions}"));
     url
 }
 
@@ -182,8 +206,17 @@ mod tests {
     #[test]
     fn the_scope_is_the_repository_s_own() {
         assert_eq!(
-            address("https://a.test/t?x=1", Some("r & s"), "team/a"),
+            address(
+                "https://a.test/t?x=1",
+                Some("r & s"),
+                "team/a",
+                Actions::Pull
+            ),
             "https://a.test/t?x=1&service=r%20%26%20s&scope=repository%3Ateam%2Fa%3Apull"
+        );
+        assert_eq!(
+            address("https://a.test/t", None, "a", Actions::Push),
+            "https://a.test/t?scope=repository%3Aa%3Apull%2Cpush"
         );
     }
 

@@ -8,6 +8,7 @@ use tidegate_model::{
 use super::*;
 
 mod faults;
+mod refused;
 mod remote;
 mod trial;
 

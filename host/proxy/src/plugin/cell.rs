@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::filter::WorkerFilter;
+use super::instances::Permit;
 use super::slot::{Event, Slot};
 use super::{Plugin, cause};
 use crate::budget::Budget;
@@ -47,8 +48,10 @@ pub(crate) struct VmCell {
 pub(super) enum Kind {
     /// For as long as a filter needs it; others may call it.
     Resident { _residence: Residence },
-    /// For one stream; then the snapshot, if it came from one, has it back.
-    Instance(Option<Snapshot>),
+    /// For one stream; then the snapshot that it came from has it back.
+    Instance(Snapshot),
+    /// For one stream, and started for it.
+    Booted { _permit: Permit },
 }
 
 /// What it takes to call a VM on a side thread.
@@ -234,7 +237,7 @@ impl VmCell {
     }
 
     pub(super) fn is_instance(&self) -> bool {
-        matches!(self.kind, Kind::Instance(_))
+        matches!(self.kind, Kind::Instance(_) | Kind::Booted { .. })
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -306,7 +309,7 @@ impl VmCell {
 
 impl Drop for VmCell {
     fn drop(&mut self) {
-        if let Kind::Instance(Some(snapshot)) = &self.kind
+        if let Kind::Instance(snapshot) = &self.kind
             && let Some(vm) = self.vm.get_mut().take()
         {
             snapshot.recycle(*vm);

@@ -288,12 +288,13 @@ impl WorkerFilter {
         };
         let made = match &plugin.snapshot {
             Some(snapshot) => snapshot.instantiate().map(|vm| {
-                let kind = Kind::Instance(Some(snapshot.clone()));
+                let kind = Kind::Instance(snapshot.clone());
                 (VmCell::new(&worker, vm, aside, kind), snapshot.root())
             }),
             None if aside || plugin.is_slow_to_start() || self.slow.get() => return None,
-            None => start(plugin).and_then(|vm| {
-                let cell = VmCell::new(&worker, vm, false, Kind::Instance(None));
+            None => plugin.instances.take().and_then(|permit| {
+                let kind = Kind::Booted { _permit: permit };
+                let cell = VmCell::new(&worker, start(plugin)?, false, kind);
                 let root = cell.add_root(self, plugin)?;
                 Ok((cell, root))
             }),
@@ -336,6 +337,7 @@ impl WorkerFilter {
         instance: bool,
     ) -> Result<(Rc<VmCell>, RootId), Failure> {
         let worker = self.worker.upgrade().ok_or_else(ended)?;
+        let permit = instance.then(|| plugin.instances.take()).transpose()?;
         let (give, born) = tokio::sync::oneshot::channel();
         let its = plugin.clone();
         worker
@@ -351,10 +353,9 @@ impl WorkerFilter {
                 drop(give.send(born));
             });
         let (vm, root) = born.await.unwrap_or_else(|_| Err(ended()))?;
-        let cell = if instance {
-            VmCell::new(&worker, vm, aside, Kind::Instance(None))
-        } else {
-            worker.filters.resident(&worker, vm, aside)
+        let cell = match permit {
+            Some(permit) => VmCell::new(&worker, vm, aside, Kind::Booted { _permit: permit }),
+            None => worker.filters.resident(&worker, vm, aside),
         };
         cell.arrive(self, plugin, root);
         Ok((cell, root))

@@ -9,6 +9,7 @@ mod cell;
 mod effects;
 mod filter;
 mod filters;
+mod instances;
 mod place;
 mod slot;
 
@@ -23,6 +24,7 @@ pub use breaker::Breaker;
 pub(crate) use cell::{Fallen, VmCell};
 pub(crate) use filter::{StreamContext, WorkerFilter};
 pub(crate) use filters::Filters;
+pub use instances::Instances;
 pub(crate) use slot::{Event, Signal};
 
 /// A filter that was fetched, verified and compiled.
@@ -47,6 +49,8 @@ pub struct Plugin {
     pub resident: bool,
     /// With `isolation: Request`, what the VM of each request begins from, if there can be one.
     pub snapshot: Option<Snapshot>,
+    /// How many requests may have a VM of their own without one.
+    pub instances: Instances,
     /// Whether this version has to run beside the workers for what it has done; see [`PluginStats::new_version`].
     pub breaker: Arc<Breaker>,
 }

@@ -29,8 +29,8 @@ use crate::source::{Origin, Source};
 
 /// Runs whose filters are there at the same time: each takes a few sockets.
 const AT_ONCE: usize = 40;
-/// How long loading the filters of so many runs may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long loading the filters of so many runs may take: an interpreter of ten megabytes takes minutes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// The Filter of a run, in the run's namespace.
 const FILTER: &str = "filter";
 

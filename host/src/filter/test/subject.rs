@@ -140,6 +140,12 @@ fn only_module(folder: &Path) -> anyhow::Result<PathBuf> {
         })
         .collect();
     modules.sort();
+    // Both forms of one filter, as `tidegate filter build` leaves them: the module, unless the component is named.
+    if let [component, module] = &modules[..]
+        && *component == module.with_extension("component.wasm")
+    {
+        modules.remove(0);
+    }
     match &modules[..] {
         [module] => Ok(module.clone()),
         [] => bail!(

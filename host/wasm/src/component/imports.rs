@@ -133,7 +133,7 @@ impl Host {
         group: Capabilities,
         what: impl FnOnce(&mut Self) -> Result<T, Status>,
     ) -> Answered<T> {
-        self.ask(id, |host| match host.capable(group) {
+        self.ask(id, |host| match host.grants(group) {
             true => what(host),
             false => Err(Status::InternalFailure),
         })

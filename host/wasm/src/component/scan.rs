@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use wasmparser::{Parser, Payload};
 
 use super::PACKAGE;
+use super::world::is_interface;
 use crate::failure::LoadError;
 
 /// Largest custom section that is kept.
@@ -86,10 +87,15 @@ impl Scan {
             let exports = self.exports.join(", ");
             return Err(LoadError::OtherWorld { exports });
         }
-        let known = |name: &str| name.starts_with(PACKAGE) || name.starts_with("wasi:");
-        match self.imports.iter().find(|name| !known(name)) {
-            None => Ok(()),
-            Some(name) => Err(LoadError::ForeignImport { name: name.clone() }),
+        for name in &self.imports {
+            if let Some(interface) = name.strip_prefix(PACKAGE) {
+                if !is_interface(interface) {
+                    return Err(LoadError::UnknownInterface { name: name.clone() });
+                }
+            } else if !name.starts_with("wasi:") {
+                return Err(LoadError::ForeignImport { name: name.clone() });
+            }
         }
+        Ok(())
     }
 }

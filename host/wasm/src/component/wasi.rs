@@ -37,8 +37,37 @@ struct Datetime {
     nanoseconds: u32,
 }
 
+/// The interfaces that are here, without their version.
+const INTERFACES: [&str; 18] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+];
+
 type Store<'a> = StoreContextMut<'a, Host>;
 type Stream<T = ()> = (Result<T, StreamError>,);
+
+/// Whether filters have this interface of WASI (`wasi:cli/stdout@0.2.6`). What they do not have traps when it is called.
+pub fn has_wasi(interface: &str) -> bool {
+    interface
+        .split_once('@')
+        .is_some_and(|(name, version)| version.starts_with("0.2.") && INTERFACES.contains(&name))
+}
 
 /// Adds the interfaces of one version of WASI 0.2. A component's imports name theirs, and what is missing of an instance that is
 /// there by that name is not looked for under another.
@@ -63,6 +92,10 @@ fn instance<'a>(
     interface: &str,
     version: &str,
 ) -> wasmtime::Result<LinkerInstance<'a, Host>> {
+    debug_assert!(
+        INTERFACES.contains(&interface),
+        "{interface} is not in the list"
+    );
     linker.instance(&format!("{interface}@{version}"))
 }
 
@@ -248,4 +281,31 @@ fn input(streams: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
         "[method]input-stream.subscribe",
         |_: Store<'_>, (_,): (Handle,)| Ok((Handle::new_own(0),)),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::{Linker, ResourceType};
+
+    use super::{INTERFACES, add_to_linker, has_wasi};
+
+    #[test]
+    fn the_list_is_what_is_linked() {
+        let engine = wasmtime::Engine::default();
+        let mut linker = Linker::new(&engine);
+        add_to_linker(&mut linker, "0.2.6").unwrap();
+        let mut is_linked = |name: &str| {
+            // A name can be taken once.
+            let mut root = linker.root();
+            let taken = root.resource(name, ResourceType::host::<()>(), |_, _| Ok(()));
+            taken.is_err()
+        };
+        for interface in INTERFACES {
+            let name = format!("{interface}@0.2.6");
+            assert!(has_wasi(&name) && is_linked(&name), "{name}");
+        }
+        for name in ["wasi:filesystem/types@0.2.6", "wasi:cli/stdout@0.3.0"] {
+            assert!(!has_wasi(name) && !is_linked(name), "{name}");
+        }
+    }
 }

@@ -58,7 +58,10 @@ pub(crate) struct HttpCall<'a> {
 impl HttpCall<'_> {
     /// Starts it on the current root; its token.
     pub(crate) fn begin(&self, host: &mut Host) -> Result<u32, Status> {
-        let cluster = known_cluster(host, self.cluster).ok_or(Status::BadArgument)?;
+        let Some(cluster) = known_cluster(host, self.cluster) else {
+            host.note_cluster(self.cluster);
+            return Err(Status::BadArgument);
+        };
         let body = payload(host, self.body)?;
         let trailers = self.trailers;
         let mut head = request_of(self.headers)?;

@@ -162,8 +162,14 @@ impl Address<'_> {
         let (cluster, authority, mut metadata) = match known_cluster(host, target) {
             Some(cluster) => (cluster, &b""[..], Vec::new()),
             None => {
-                let service = protobuf::grpc_service(target).ok_or(Status::ParseFailure)?;
-                let cluster = known_cluster(host, service.cluster).ok_or(Status::ParseFailure)?;
+                let Some(service) = protobuf::grpc_service(target) else {
+                    host.note_cluster(target);
+                    return Err(Status::ParseFailure);
+                };
+                let Some(cluster) = known_cluster(host, service.cluster) else {
+                    host.note_cluster(service.cluster);
+                    return Err(Status::ParseFailure);
+                };
                 (cluster, service.authority, service.metadata)
             }
         };

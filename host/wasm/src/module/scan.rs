@@ -47,6 +47,13 @@ impl Scan {
                     }
                 }
             }
+            // wasmtime takes them, for components; the ABI and snapshots know one.
+            Payload::MemorySection(section) if section.count() > 1 => {
+                return Err(LoadError::Invalid(format!(
+                    "it has {} memories; a filter has one",
+                    section.count()
+                )));
+            }
             Payload::CustomSection(section) => {
                 let keep =
                     section.data().len() <= MAX_SECTION && !section.name().starts_with(".debug");

@@ -11,7 +11,7 @@ use tidegate_wasm::{
     HttpCallResponse, Limits, LoadError, MetricValue, Module, PluginConfig, Pool, Shared, Snapshot,
     SnapshotError, Vm, VmConfig,
 };
-use tidegate_wasm_guests::COMPONENT;
+use tidegate_wasm_guests::{COMPONENT, DIRECTED};
 
 use crate::run::{RESPONSE_HEADERS, Run, compile, engine, fields, plugin, vm_config};
 
@@ -38,6 +38,18 @@ pub(crate) fn component() {
     assert_eq!(told("/shared"), "1");
     assert_eq!(told("/properties"), "guest");
     assert_eq!(told("/system"), "true shop");
+}
+
+/// The gateway's tests ask it for everything else.
+#[test]
+pub(crate) fn directed() {
+    let mut run = Run::of(DIRECTED);
+    assert_eq!(run.request(), Action::Continue);
+    assert_eq!(run.header("x-filtered"), "1");
+    assert_eq!(run.call(RESPONSE_HEADERS), Action::Continue);
+    let headers = &run.io().response.as_ref().unwrap().headers;
+    let said = ["x-count", "x-stamp", "x-version"].map(|name| headers[name].to_str().unwrap());
+    assert_eq!(said, ["1", "original", "c"]);
 }
 
 #[test]

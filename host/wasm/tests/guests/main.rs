@@ -11,7 +11,7 @@ mod messages;
 mod raw;
 mod run;
 
-use component::component;
+use component::{component, directed};
 
 use calls::{grpc, http_call, queues};
 use data::{foreign, metrics, properties, shared_data, wasi};

@@ -287,7 +287,7 @@ async fn what_a_registry_sends_must_have_the_digest_it_was_asked_for() {
             } else {
                 let tag = Asked {
                     path: "/v2/hello/manifests/1".to_owned(),
-                    authorization: None,
+                    ..asked.clone()
                 };
                 other.answer(&tag)
             }

@@ -45,6 +45,10 @@ fn what_is_no_filter() {
         ),
         (format!("(module {MEMORY} {ABI})"), LoadError::NoAllocator),
         (format!("(module {MALLOC} {ABI})"), LoadError::NoMemory),
+        (
+            format!("(module {MEMORY} (memory 1) {MALLOC} {ABI})"),
+            LoadError::Invalid("it has 2 memories; a filter has one".to_owned()),
+        ),
     ];
     for (wat, expected) in cases {
         assert_eq!(compile(&wat).unwrap_err(), expected, "{wat}");
