@@ -152,6 +152,9 @@ pub(crate) struct Test {
     /// Run only cases whose name holds this text.
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Option<String>,
+    /// `limits.callTimeout` of the Filter, such as 50ms [default: the bundled filter's own, or 10ms].
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) call_timeout: Option<String>,
     /// Run nothing: count the cases, and where each can be run.
     #[arg(long, conflicts_with = "envoy")]
     pub(crate) list: bool,

@@ -314,6 +314,9 @@ impl Place {
         if let Some(config) = &run.case.config {
             spec["config"] = config.clone();
         }
+        if let Some(limit) = &subject.call_timeout {
+            spec["limits"] = json!({"callTimeout": limit});
+        }
         objects.push(json!({"apiVersion": "tidegate.dev/v1alpha1", "kind": "Filter", "metadata": meta(FILTER), "spec": spec}));
     }
 }

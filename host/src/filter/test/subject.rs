@@ -17,6 +17,8 @@ pub(crate) struct Subject {
     pub(crate) name: String,
     pub(crate) module: Module,
     pub(crate) cases: Vec<Case>,
+    /// `limits.callTimeout`, if it is not the default.
+    pub(crate) call_timeout: Option<String>,
 }
 
 /// Where the module is.
@@ -33,6 +35,14 @@ impl Subject {
     /// # Errors
     /// What cannot be found or read, and what to do.
     pub(crate) fn all(arguments: &Test) -> anyhow::Result<Vec<Self>> {
+        let mut subjects = Self::named_by(arguments)?;
+        for subject in &mut subjects {
+            subject.call_timeout.clone_from(&arguments.call_timeout);
+        }
+        Ok(subjects)
+    }
+
+    fn named_by(arguments: &Test) -> anyhow::Result<Vec<Self>> {
         let cases = arguments.cases.as_deref();
         if arguments.bundled {
             if cases.is_some() {
@@ -80,6 +90,7 @@ impl Subject {
                 std::fs::canonicalize(&module).with_context(|| module.display().to_string())?,
             ),
             cases: read(&cases)?,
+            call_timeout: None,
         })
     }
 
@@ -95,6 +106,7 @@ impl Subject {
             name: filter.name.to_owned(),
             module: Module::Builtin(filter),
             cases,
+            call_timeout: None,
         })
     }
 
