@@ -347,7 +347,8 @@ impl View {
         rows.collect()
     }
 
-    fn stats(&self, id: &FilterId) -> Arc<PluginStats> {
+    /// The counts of a filter, which stay its own from version to version.
+    pub(crate) fn stats(&self, id: &FilterId) -> Arc<PluginStats> {
         self.stats
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

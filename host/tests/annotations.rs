@@ -67,13 +67,7 @@ async fn every_case_by_a_gateway_process() {
         failures.extend(objects::check_status(case, &status));
         failures.extend(send::run(case, &target, &upstreams).await);
     }
-    assert!(
-        failures.is_empty(),
-        "{} differences in {} cases:\n{}",
-        failures.len(),
-        cases.len(),
-        failures.join("\n")
-    );
+    assert_none(&failures, &cases);
 }
 
 /// Waits longer than tests do otherwise: a dozen modules are compiled first, by a compiler that is not optimised itself.
@@ -110,6 +104,10 @@ async fn the_same_by_a_real_nginx() {
     for case in &cases {
         failures.extend(send::run(case, &target, &upstreams).await);
     }
+    assert_none(&failures, &cases);
+}
+
+fn assert_none(failures: &[String], cases: &[Case]) {
     assert!(
         failures.is_empty(),
         "{} differences in {} cases:\n{}",

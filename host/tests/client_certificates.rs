@@ -30,6 +30,12 @@ spec:
     )
 }
 
+/// The server's, and those of two clients.
+fn certificates() -> (Certificate, Certificate, Certificate) {
+    let of = |name| Certificate::new(&[name]);
+    (of("a.test"), of("ann.test"), of("eve.test"))
+}
+
 fn validation(authority: &str, mode: &str) -> String {
     format!(
         "{{validation: {{mode: {mode}, caCertificateRefs: [{{group: '', kind: ConfigMap, name: {authority}}}]}}}}"
@@ -69,11 +75,7 @@ const KNOWN: &str = "SUCCESS ann.test CN=rcgen self signed cert";
 
 #[tokio::test]
 async fn only_valid_certificates_are_let_in() {
-    let (server, ann, eve) = (
-        Certificate::new(&["a.test"]),
-        Certificate::new(&["ann.test"]),
-        Certificate::new(&["eve.test"]),
-    );
+    let (server, ann, eve) = certificates();
     let upstream = upstream().await;
     let frontend = format!("{{default: {}}}", validation("clients", "AllowValidOnly"));
     let gateway = Gateway::start(&format!(
@@ -102,11 +104,7 @@ async fn only_valid_certificates_are_let_in() {
 
 #[tokio::test]
 async fn a_port_may_ask_for_something_else() {
-    let (server, ann, eve) = (
-        Certificate::new(&["a.test"]),
-        Certificate::new(&["ann.test"]),
-        Certificate::new(&["eve.test"]),
-    );
+    let (server, ann, eve) = certificates();
     let upstream = upstream().await;
     let second = |tls: &str| {
         let default = validation("clients", "AllowValidOnly");
@@ -136,11 +134,7 @@ async fn a_port_may_ask_for_something_else() {
 
 #[tokio::test]
 async fn with_a_fallback_everybody_is_let_in_and_only_valid_certificates_count() {
-    let (server, ann, eve) = (
-        Certificate::new(&["a.test"]),
-        Certificate::new(&["ann.test"]),
-        Certificate::new(&["eve.test"]),
-    );
+    let (server, ann, eve) = certificates();
     let upstream = upstream().await;
     let frontend = format!(
         "{{default: {}}}",
@@ -179,11 +173,7 @@ async fn with_a_fallback_everybody_is_let_in_and_only_valid_certificates_count()
 
 #[tokio::test]
 async fn a_resumed_session_keeps_its_certificate_until_the_authorities_change() {
-    let (server, ann, eve) = (
-        Certificate::new(&["a.test"]),
-        Certificate::new(&["ann.test"]),
-        Certificate::new(&["eve.test"]),
-    );
+    let (server, ann, eve) = certificates();
     let upstream = upstream().await;
     let trusting = |authority: &Certificate| {
         let frontend = format!("{{default: {}}}", validation("clients", "AllowValidOnly"));

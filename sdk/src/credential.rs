@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::{ConfigError, header, template};
+use crate::{ConfigError, Headers, header, template};
 
 /// A place as a configuration writes it: one of `{"header": …, "prefix": …}`, `{"query": …}` and `{"cookie": …}`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -52,6 +52,16 @@ pub const RESERVED: [&str; 6] = [
     "te",
     "transfer-encoding",
 ];
+
+/// Carries the changes out, in their order.
+pub fn apply(headers: Headers, edits: impl IntoIterator<Item = Edit>) {
+    for edit in edits {
+        match edit {
+            Edit::Set(name, value) => headers.set(&name, value),
+            Edit::Remove(name) => headers.remove(&name),
+        }
+    }
+}
 
 // === impl PlaceConfig ===
 

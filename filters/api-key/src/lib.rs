@@ -2,7 +2,7 @@
 
 pub mod policy;
 
-use tidegate_sdk::credential::Edit;
+use tidegate_sdk::credential::apply;
 use tidegate_sdk::{ConfigError, Filter, Reply, Request, property, warn};
 
 use policy::Policy;
@@ -30,12 +30,7 @@ impl Filter for Plugin {
             .0
             .check(&request.path(), &|name| headers.values(name))?;
         property::set(&["api-key", "client"], verdict.client.as_bytes());
-        for edit in verdict.edits {
-            match edit {
-                Edit::Set(name, value) => headers.set(&name, value),
-                Edit::Remove(name) => headers.remove(&name),
-            }
-        }
+        apply(headers, verdict.edits);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 pub mod policy;
 
-use tidegate_sdk::credential::Edit;
+use tidegate_sdk::credential::apply;
 use tidegate_sdk::template::CLAIMS;
 use tidegate_sdk::{ConfigError, Filter, Reply, Request, property};
 
@@ -28,7 +28,7 @@ impl Filter for Plugin {
         let (place, token) = match policy.find(&request.path(), &values) {
             Ok(Some(found)) => found,
             Ok(None) if policy.lets_anonymous_pass() => {
-                apply(request, policy.edits_without_token());
+                apply(request.headers(), policy.edits_without_token());
                 return Ok(());
             }
             Ok(None) => return Err(policy.reply(Denied::Missing)),
@@ -40,17 +40,10 @@ impl Filter for Plugin {
         for (name, value) in provider.properties(&claims) {
             property::set(&[CLAIMS, name], value.as_bytes());
         }
-        apply(request, policy.edits(provider, place, &token, &claims));
+        apply(
+            request.headers(),
+            policy.edits(provider, place, &token, &claims),
+        );
         Ok(())
-    }
-}
-
-fn apply(request: &Request, edits: Vec<Edit>) {
-    let headers = request.headers();
-    for edit in edits {
-        match edit {
-            Edit::Set(name, value) => headers.set(&name, value),
-            Edit::Remove(name) => headers.remove(&name),
-        }
     }
 }

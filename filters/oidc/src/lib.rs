@@ -4,7 +4,7 @@ pub mod policy;
 mod provider;
 mod refresh;
 
-use tidegate_sdk::credential::Edit;
+use tidegate_sdk::credential::apply;
 use tidegate_sdk::template::CLAIMS;
 use tidegate_sdk::{ConfigError, Filter, Reply, Request, Response, property, time, warn};
 
@@ -41,7 +41,7 @@ impl Filter for Plugin {
         let head = head(request);
         match self.policy.step(&head) {
             Step::Pass => {
-                apply(request, self.policy.edits(&head, None));
+                apply(request.headers(), self.policy.edits(&head, None));
                 Ok(Vec::new())
             }
             Step::Protected => self.protected(request, &head).await,
@@ -88,7 +88,7 @@ impl Plugin {
         for (name, value) in self.policy.properties(session) {
             property::set(&[CLAIMS, name], value.as_bytes());
         }
-        apply(request, self.policy.edits(head, Some(session)));
+        apply(request.headers(), self.policy.edits(head, Some(session)));
     }
 
     async fn log_in(&self, head: &Head) -> Reply {
@@ -161,16 +161,6 @@ fn head(request: &Request) -> Head {
             requested_with: headers.get("x-requested-with"),
             accept: headers.get("accept"),
         },
-    }
-}
-
-fn apply(request: &Request, edits: Vec<Edit>) {
-    let headers = request.headers();
-    for edit in edits {
-        match edit {
-            Edit::Set(name, value) => headers.set(&name, value),
-            Edit::Remove(name) => headers.remove(&name),
-        }
     }
 }
 

@@ -217,10 +217,7 @@ fn edits(options: &[HeaderValueOption], of_request: bool) -> Vec<Edit> {
             continue;
         };
         let name = header.key.to_ascii_lowercase();
-        let value = match header.raw_value.is_empty() {
-            true => header.value.as_bytes(),
-            false => &header.raw_value,
-        };
+        let value = header.bytes();
         let valid = edit::is_value(value);
         let value = value.to_vec();
         match name.as_str() {
@@ -281,10 +278,7 @@ fn reply(response: &DeniedHttpResponse, default: u16) -> Reply {
             continue;
         };
         let name = header.key.to_ascii_lowercase();
-        let value = match header.raw_value.is_empty() {
-            true => header.value.as_bytes(),
-            false => &header.raw_value,
-        };
+        let value = header.bytes();
         if is_plain(&name) {
             reply = add(reply, &name, value);
         }

@@ -238,6 +238,17 @@ pub struct HeaderValue {
     pub raw_value: Vec<u8>,
 }
 
+impl HeaderValue {
+    /// Its value, however it was sent.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self.raw_value.is_empty() {
+            true => self.value.as_bytes(),
+            false => &self.raw_value,
+        }
+    }
+}
+
 /// A parameter of a query.
 #[derive(Clone, PartialEq, Message)]
 pub struct QueryParameter {

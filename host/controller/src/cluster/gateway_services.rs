@@ -208,19 +208,20 @@ impl GatewayServices {
         listed: &mut BTreeMap<Key, Value>,
         event: Event<DynamicObject>,
     ) {
-        let before = (what == What::Services).then(|| self.addresses());
-        let mut seen = self.lock();
-        let all = seen.of(what);
-        match event {
-            Event::Init => {
-                listed.clear();
-                return;
-            }
+        let event = match event {
+            Event::Init => return listed.clear(),
             Event::InitApply(object) => {
                 let (key, value) = keyed(&object);
                 listed.insert(key, value);
                 return;
             }
+            change => change,
+        };
+        let before = (what == What::Services).then(|| self.addresses());
+        let mut seen = self.lock();
+        let all = seen.of(what);
+        match event {
+            Event::Init | Event::InitApply(_) => {}
             Event::InitDone => {
                 all.retain(|key, _| namespace.is_some_and(|own| key.namespace != own));
                 all.append(listed);

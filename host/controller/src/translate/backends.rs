@@ -1,14 +1,15 @@
 //! From a reference to a Service to a backend: grants, ports, protocol, TLS, endpoints.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use tidegate_model::{
-    Backend, BackendProtocol, BackendTls, Certificate, Endpoint, LoadBalancer, Trust,
+    Backend, BackendProtocol, BackendTarget, BackendTls, Certificate, Endpoint, LoadBalancer, Trust,
 };
 
 use super::absent::absent;
 use super::context::Context;
-use super::grants::{Referent, Referrer, remedy};
+use super::grants::{Referent, Referrer};
 use super::problem::Problem;
 use super::{backend_tls, endpoints};
 use crate::api::Kind;
@@ -24,10 +25,6 @@ pub(super) enum PortName<'a> {
     /// `port`
     Number(u16),
     /// `name`, as Ingress allows it.
-    #[allow(
-        dead_code,
-        reason = "routes of the Gateway API name ports by number only"
-    )]
     Name(&'a str),
 }
 
@@ -130,6 +127,23 @@ impl Reached<'_> {
     }
 }
 
+/// Where what a `backendRef` gets goes; what is wrong with that joins those who are `unresolved`, with its `place`.
+pub(super) fn target(
+    found: Result<Arc<Backend>, Problem>,
+    place: &impl Display,
+    unresolved: &mut Vec<Problem>,
+) -> BackendTarget {
+    match found {
+        Ok(backend) => BackendTarget::Backend(backend),
+        Err(problem) => {
+            let problem = problem.at(&place.to_string());
+            let reason = problem.message.as_str().into();
+            unresolved.push(problem);
+            BackendTarget::Unresolved { reason }
+        }
+    }
+}
+
 impl<'a> Context<'a> {
     /// The backend of a `backendRef`, known to the snapshot.
     ///
@@ -195,18 +209,7 @@ impl<'a> Context<'a> {
             namespace,
             name,
         };
-        // Before existence: whoever has no grant must not learn what exists.
-        if !self.grants.permit(wanted.from, to) {
-            return Err(Problem {
-                reason: "RefNotPermitted",
-                message: format!(
-                    "no ReferenceGrant allows {} in namespace {} to refer to Service {namespace}/{name}: {}",
-                    wanted.from.kind,
-                    wanted.from.namespace,
-                    remedy(wanted.from, to)
-                ),
-            });
-        }
+        self.grants.require(wanted.from, to)?;
         let Some(service) = self.service(namespace, name) else {
             return Err(Problem {
                 reason: "BackendNotFound",

@@ -164,10 +164,11 @@ fn address(bytes: &[u8]) -> Option<Arc<str>> {
     Some(text.into())
 }
 
-fn fingerprint(certificate: &CertificateDer<'_>) -> Arc<str> {
+/// SHA-256 in hexadecimal digits.
+pub(super) fn fingerprint(bytes: &[u8]) -> Arc<str> {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(certificate) {
+    for byte in Sha256::digest(bytes) {
         // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02x}");
     }

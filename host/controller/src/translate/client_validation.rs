@@ -2,16 +2,14 @@
 //!
 //! A listener that was meant to demand certificates never serves without: where no authority is left, it is not accepted.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use tidegate_model::ClientValidation;
 
 use super::absent::absent;
-use super::certificates;
+use super::certificates::{self, fingerprint};
 use super::context::Context;
-use super::grants::{Referent, Referrer, remedy};
+use super::grants::{Referent, Referrer};
 use super::problem::Problem;
 use crate::api::Kind;
 use crate::api::gateway::{FrontendTlsValidation, FrontendValidationMode, Gateway};
@@ -153,16 +151,7 @@ fn authorities(
         namespace,
         name,
     };
-    if !context.grants.permit(from, to) {
-        return Err(Problem::new(
-            "RefNotPermitted",
-            format!(
-                "no ReferenceGrant allows Gateway in namespace {} to refer to {kind} {namespace}/{name}: {}",
-                from.namespace,
-                remedy(from, to)
-            ),
-        ));
-    }
+    context.grants.require(from, to)?;
     let invalid = |message: String| Problem::new("InvalidCACertificateRef", message);
     let missing = || invalid(absent(context.resources, kind, namespace, name));
     if kind == Kind::ConfigMap {
@@ -171,13 +160,4 @@ fn authorities(
     }
     let secret = context.secret(namespace, name).ok_or_else(missing)?;
     certificates::secret_authorities(secret).map_err(invalid)
-}
-
-fn fingerprint(bundle: &[u8]) -> Arc<str> {
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(bundle) {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text.into()
 }

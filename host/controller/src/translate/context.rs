@@ -9,7 +9,7 @@ use tidegate_model::{self as model, Backend, Certificate, Endpoint, FilterSpec, 
 use super::absent::absent;
 use super::backend_tls::Policies;
 use super::chains::Chains;
-use super::grants::{Grants, Referent, Referrer, remedy};
+use super::grants::{Grants, Referent, Referrer};
 use super::options::Options;
 use super::problem::Problem;
 use super::slots::Slots;
@@ -185,17 +185,7 @@ impl<'a> Context<'a> {
             namespace,
             name,
         };
-        if !self.grants.permit(from, to) {
-            return Err(Problem {
-                reason: "RefNotPermitted",
-                message: format!(
-                    "no ReferenceGrant allows {} in namespace {} to refer to Secret {namespace}/{name}: {}",
-                    from.kind,
-                    from.namespace,
-                    remedy(from, to)
-                ),
-            });
-        }
+        self.grants.require(from, to)?;
         let secret = self
             .secret(namespace, name)
             .ok_or_else(|| problem(absent(self.resources, Kind::Secret, namespace, name)))?;

@@ -31,7 +31,7 @@ use tidegate_model::{
 
 use super::absent::absent;
 use super::context::Context;
-use super::grants::{Referent, Referrer, remedy};
+use super::grants::{Referent, Referrer};
 use super::problem::Problem;
 use crate::api::reference::LocalObjectReference;
 use crate::api::{Key, Kind, tidegate as api};
@@ -267,18 +267,7 @@ fn find(
         namespace,
         name,
     };
-    // Before existence: whoever has no grant must not learn what exists.
-    if !context.grants.permit(from, to) {
-        return Err(Problem::new(
-            "RefNotPermitted",
-            format!(
-                "no ReferenceGrant allows {} in namespace {} to refer to Filter {namespace}/{name}: {}",
-                from.kind,
-                from.namespace,
-                remedy(from, to)
-            ),
-        ));
-    }
+    context.grants.require(from, to)?;
     let Some(object) = context.resources.filters.get(&Key::new(namespace, name)) else {
         return Err(Problem::new(
             "BackendNotFound",

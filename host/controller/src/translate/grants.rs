@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::problem::Problem;
 use crate::api::policy::ReferenceGrant;
 
 /// One end of a reference: what refers.
@@ -45,6 +46,29 @@ impl<'a> Grants<'a> {
                 .push(grant);
         }
         Self { by_namespace }
+    }
+
+    /// That the reference may be followed. To be asked before whether its target is there: whoever has no grant must not learn what
+    /// exists.
+    ///
+    /// # Errors
+    /// `RefNotPermitted`, with what to write.
+    pub(super) fn require(&self, from: Referrer<'_>, to: Referent<'_>) -> Result<(), Problem> {
+        if self.permit(from, to) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            "RefNotPermitted",
+            format!(
+                "no ReferenceGrant allows {} in namespace {} to refer to {} {}/{}: {}",
+                from.kind,
+                from.namespace,
+                to.kind,
+                to.namespace,
+                to.name,
+                remedy(from, to)
+            ),
+        ))
     }
 
     /// Whether the reference may be followed: within a namespace always, across namespaces by a grant only

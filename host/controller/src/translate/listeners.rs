@@ -141,19 +141,17 @@ impl Entry<'_> {
 
     /// Whether TLS ends here, so that a certificate is needed.
     fn ends_tls(&self) -> bool {
-        self.protocol == Some(model::Protocol::Https) || self.streams == Some(StreamTls::Terminate)
+        ends_tls(self.protocol, self.streams)
     }
 
     /// What clients of its hostname meet.
     pub(super) fn terms(&self) -> Terms {
-        Terms {
-            streams: self.streams,
-            client_validation: self
-                .tls
-                .as_ref()
-                .and_then(|tls| tls.client_validation.clone()),
-        }
+        Terms::of(self.streams, self.tls.as_deref())
     }
+}
+
+fn ends_tls(protocol: Option<model::Protocol>, streams: Option<StreamTls>) -> bool {
+    protocol == Some(model::Protocol::Https) || streams == Some(StreamTls::Terminate)
 }
 
 /// Reads a listener.
@@ -172,7 +170,7 @@ pub(super) fn read<'a>(
     if protocol.is_some_and(model::Protocol::is_tls) {
         accepted = accepted.and_then(|()| check_tls(spec, protocol));
     }
-    if protocol == Some(model::Protocol::Https) || streams == Some(StreamTls::Terminate) {
+    if ends_tls(protocol, streams) {
         let (mut found, problem) = listener_certificates(context, owner, spec);
         resolved = resolved.and(problem);
         if protocol == Some(model::Protocol::Https) {

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use tidegate_model::{
-    BackendTarget, Certificate, Filter, Retry, RouteMatch, Rule, RuleOrigin, Timeouts,
-    WeightedBackend,
+    Certificate, Filter, Retry, RouteMatch, Rule, RuleOrigin, Timeouts, WeightedBackend,
 };
 
-use super::backends::Speaks;
+use super::backends::{Speaks, target};
 use super::context::Context;
 use super::grants::Referrer;
 use super::native::{self, Place};
@@ -265,17 +264,8 @@ fn backends(
             scope.speaks(),
             scope.client_certificate,
         );
-        let target = match found {
-            Ok(backend) => BackendTarget::Backend(backend),
-            Err(problem) => {
-                let problem = problem.at(&place.to_string());
-                let reason = problem.message.as_str().into();
-                unresolved.push(problem);
-                BackendTarget::Unresolved { reason }
-            }
-        };
         backends.push(WeightedBackend {
-            target,
+            target: target(found, &place, unresolved),
             weight: reference.weight,
             filters,
         });

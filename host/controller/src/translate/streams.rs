@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate_model::{
-    BackendTarget, Certificate, HostPattern, RuleOrigin, StreamRule, StreamTls, WeightedBackend,
+    Certificate, HostPattern, RuleOrigin, StreamRule, StreamTls, WeightedBackend,
 };
 
-use super::backends::Speaks;
+use super::backends::{Speaks, target};
 use super::context::{Context, by_age};
 use super::gateways::Gateways;
 use super::grants::Referrer;
@@ -230,17 +230,9 @@ fn build_for(context: &mut Context<'_>, facts: &RouteFacts<'_>, rule: &Written, 
             way.speaks,
             way.client_certificate.as_ref(),
         );
-        let target = match found {
-            Ok(backend) => BackendTarget::Backend(backend),
-            Err(problem) => {
-                let problem = problem.at(&format!("spec.rules[0].backendRefs[{index}]"));
-                let reason = problem.message.as_str().into();
-                unresolved.push(problem);
-                BackendTarget::Unresolved { reason }
-            }
-        };
+        let place = format!("spec.rules[0].backendRefs[{index}]");
         backends.push(WeightedBackend {
-            target,
+            target: target(found, &place, &mut unresolved),
             weight: reference.weight,
             filters: Vec::new(),
         });

@@ -61,15 +61,19 @@ pub(super) struct Terms {
     pub(super) client_validation: Option<Arc<ClientValidation>>,
 }
 
+impl Terms {
+    /// Of a listener whose streams and TLS are these.
+    pub(super) fn of(streams: Option<StreamTls>, tls: Option<&ListenerTls>) -> Self {
+        Self {
+            streams,
+            client_validation: tls.and_then(|tls| tls.client_validation.clone()),
+        }
+    }
+}
+
 impl Site {
     fn terms(&self) -> Terms {
-        Terms {
-            streams: self.streams,
-            client_validation: self
-                .tls
-                .as_ref()
-                .and_then(|tls| tls.client_validation.clone()),
-        }
+        Terms::of(self.streams, self.tls.as_deref())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
@@ -12,8 +13,9 @@ use tempfile::TempDir;
 use tidegate_controller::translate::Options;
 use tidegate_filter_cases::Request;
 use tidegate_loopback::Port;
+use tidegate_model::FilterId;
 use tidegate_modules::{Loader, Settings};
-use tidegate_proxy::{Peers, Proxy, ProxyConfig};
+use tidegate_proxy::{Peers, PluginStats, Proxy, ProxyConfig};
 use tidegate_wasm::{MetricValue, Shared};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -68,6 +70,7 @@ struct Playing {
     tls: TlsConnector,
     peers: Peers,
     shared: Arc<Shared>,
+    stats: Arc<PluginStats>,
     clock: Option<Duration>,
 }
 
@@ -173,6 +176,10 @@ impl Here {
             tls: self.certificate.tls.clone(),
             peers: self.peers.clone(),
             shared: self.loader.shared().clone(),
+            stats: self.control.view().stats(&FilterId {
+                namespace: place.namespace.as_str().into(),
+                name: FILTER.into(),
+            }),
             clock: run.case.needs_clock().then(|| {
                 let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
                 run.case
@@ -351,6 +358,10 @@ impl Stage for Playing {
             *clock += time;
             self.shared.rule_clock(Some(*clock));
         }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.stats.contexts.load(Ordering::Relaxed) == 0
     }
 
     fn logs(&self) -> Vec<String> {

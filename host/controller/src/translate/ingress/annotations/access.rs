@@ -4,13 +4,12 @@ use serde_json::{Map, Value, json};
 use tidegate_filters::Bundled;
 
 use super::reader::{PREFIX, Reader};
-use super::values;
+use super::{permit, values};
 use crate::api::Kind;
 use crate::api::core::Secret;
 use crate::translate::absent::absent;
 use crate::translate::context::Context;
 use crate::translate::filters;
-use crate::translate::grants::{Referent, Referrer, remedy};
 
 /// Whose requests are refused with 403.
 #[derive(Debug)]
@@ -89,23 +88,7 @@ fn secret<'a>(
     namespace: &str,
     name: &str,
 ) -> Result<&'a Secret, String> {
-    let from = Referrer {
-        group: Kind::Ingress.group(),
-        kind: Kind::Ingress.name(),
-        namespace: own,
-    };
-    let to = Referent {
-        group: "",
-        kind: "Secret",
-        namespace,
-        name,
-    };
-    if !context.grants.permit(from, to) {
-        return Err(format!(
-            "no ReferenceGrant allows an Ingress in namespace {own} to refer to Secret {namespace}/{name}; {}",
-            remedy(from, to)
-        ));
-    }
+    permit(context, own, Kind::Secret, namespace, name)?;
     context
         .secret(namespace, name)
         .ok_or_else(|| absent(context.resources, Kind::Secret, namespace, name))

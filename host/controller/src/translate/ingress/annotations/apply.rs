@@ -14,7 +14,7 @@ use super::{Annotated, redirects};
 use crate::api::core::Ingress;
 use crate::translate::chains::Surroundings;
 use crate::translate::context::Context;
-use crate::translate::filters::{self, Bundle};
+use crate::translate::filters;
 use crate::translate::ingress::Entry;
 use crate::translate::ingress::rules::{DefaultFor, Plan};
 use crate::translate::ingress::tls::HostCertificates;
@@ -280,15 +280,13 @@ fn www(
             continue;
         };
         certificates.extend(&own.host, &other, true);
-        let bundle = Bundle {
-            namespace: entry.object.meta.namespace.as_str().into(),
-            name: format!("Ingress/{}/www/{other}", entry.object.meta.name),
-            module: "redirect",
-            config: &redirects::to_host(&host),
-            secret: false,
-            clusters: Vec::new(),
-        };
-        let redirect = filters::bundled(context, bundle);
+        let redirect = filters::builtin(
+            context,
+            &entry.object.meta.namespace,
+            &format!("Ingress/{}/www/{other}", entry.object.meta.name),
+            "redirect",
+            &redirects::to_host(&host),
+        );
         let mut plan = Plan {
             host: other,
             written: None,

@@ -8,7 +8,6 @@
 //! Changes of responses come first, because nginx makes them to the gateway's own answers, too.
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tidegate_model::{Concurrency, Filter, FilterId, FilterVerdict, HostPattern, UrlRewrite};
 
 use super::reader::denial;
@@ -16,6 +15,7 @@ use super::redirects::{self, ToTls};
 use super::rewrite::Rewrite;
 use super::{Annotated, Closed};
 use crate::api::core::Ingress;
+use crate::translate::certificates::fingerprint;
 use crate::translate::context::Context;
 use crate::translate::filters::{self, Bundle};
 use crate::translate::problem::Problem;
@@ -302,6 +302,5 @@ fn counters(object: &Ingress) -> String {
     if name.len() <= LONGEST_NAME {
         return name;
     }
-    let digest = Sha256::digest(name.as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    fingerprint(name.as_bytes()).to_string()
 }

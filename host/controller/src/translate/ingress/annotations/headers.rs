@@ -5,12 +5,11 @@ use serde_json::{Map, Value, json};
 
 use super::reader::{PREFIX, Reader};
 use super::snippet::{self, Line, Statement};
-use super::{values, variables};
+use super::{permit, values, variables};
 use crate::api::Kind;
 use crate::api::core::Ingress;
 use crate::translate::absent::absent;
 use crate::translate::context::Context;
-use crate::translate::grants::{Referent, Referrer, remedy};
 
 /// Statuses to whose responses nginx adds headers that are not for `always` (ngx_http_headers_module).
 const USUAL: [u16; 10] = [200, 201, 204, 206, 301, 302, 303, 304, 307, 308];
@@ -92,23 +91,7 @@ fn config_map(
     namespace: &str,
     name: &str,
 ) -> Result<Map<String, Value>, String> {
-    let from = Referrer {
-        group: Kind::Ingress.group(),
-        kind: Kind::Ingress.name(),
-        namespace: own,
-    };
-    let to = Referent {
-        group: "",
-        kind: "ConfigMap",
-        namespace,
-        name,
-    };
-    if !context.grants.permit(from, to) {
-        return Err(format!(
-            "no ReferenceGrant allows an Ingress in namespace {own} to refer to ConfigMap {namespace}/{name}; {}",
-            remedy(from, to)
-        ));
-    }
+    permit(context, own, Kind::ConfigMap, namespace, name)?;
     let map = context
         .config_map(namespace, name)
         .ok_or_else(|| absent(context.resources, Kind::ConfigMap, namespace, name))?;

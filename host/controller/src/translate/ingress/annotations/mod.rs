@@ -44,8 +44,10 @@ use self::reader::Reader;
 use self::redirects::Redirects;
 use self::rewrite::Rewrite;
 use self::upstream::Upstream;
+use crate::api::Kind;
 use crate::api::core::Ingress;
 use crate::translate::context::Context;
+use crate::translate::grants::{Referent, Referrer, remedy};
 use crate::translate::problem::Problem;
 
 pub(super) use self::apply::apply;
@@ -149,6 +151,34 @@ pub(super) fn read(context: &mut Context<'_>, object: &Ingress) -> (Annotated, S
         warnings,
     };
     (annotated, said)
+}
+
+/// Whether an Ingress in namespace `own` may refer to an object of the core group; asked before whether that is there.
+fn permit(
+    context: &Context<'_>,
+    own: &str,
+    kind: Kind,
+    namespace: &str,
+    name: &str,
+) -> Result<(), String> {
+    let from = Referrer {
+        group: Kind::Ingress.group(),
+        kind: Kind::Ingress.name(),
+        namespace: own,
+    };
+    let to = Referent {
+        group: kind.group(),
+        kind: kind.name(),
+        namespace,
+        name,
+    };
+    if context.grants.permit(from, to) {
+        return Ok(());
+    }
+    Err(format!(
+        "no ReferenceGrant allows an Ingress in namespace {own} to refer to {kind} {namespace}/{name}; {}",
+        remedy(from, to)
+    ))
 }
 
 fn closed(problems: &[Problem], status: StatusCode) -> Option<Closed> {
