@@ -9,7 +9,7 @@ use tidegate_testing::guest;
 use crate::filter_test::{text, tidegate};
 
 mod custom_filter;
-mod page;
+pub(crate) mod page;
 mod registry;
 
 /// Answers 403 to requests with `x-bad`, and sets a header of others.
@@ -39,7 +39,7 @@ fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -247,6 +247,41 @@ async fn figures_of_a_module() {
         "{}",
         text(&output)
     );
+}
+
+#[tokio::test]
+async fn figures_of_a_filter_that_calls() {
+    let bench = async |more: &[&str]| {
+        let bench = ["bench", "ext-auth", "--requests", "20", "-o", "json"];
+        tidegate(&[&bench[..], more].concat()).await
+    };
+    for case in [
+        "the service lets pass and says who it is",
+        "headers that the upstream gets take the place of the client's",
+    ] {
+        let output = bench(&["--case", case]).await;
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let figures: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        for way in ["Shared", "Request"] {
+            let way = &figures["isolation"][way];
+            let counts = ["requests", "replied", "calls"].map(|count| &way[count]);
+            assert_eq!(counts, [&json!(4), &json!(0), &json!(4)], "{case}");
+            assert_eq!(way["held"], 0, "{case}");
+        }
+    }
+    for (more, said) in [
+        (&["--case", "none"][..], "no case has this name"),
+        (&["--case", "403", "-X", "POST"], "cannot be used with"),
+        (
+            &["--case", "the call says what was asked for"],
+            "its request has a body",
+        ),
+        (&["--cases", "cases.yaml"], "--case <NAME>"),
+    ] {
+        let output = bench(more).await;
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        assert!(text(&output).contains(said), "{said}: {}", text(&output));
+    }
 }
 
 #[tokio::test]

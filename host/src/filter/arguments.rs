@@ -70,6 +70,12 @@ pub(crate) struct Bench {
     /// A file with its configuration.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// A case of its cases.yaml: its configuration, its request, and answers to the calls that it makes, without a network.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["method", "target", "headers"])]
+    pub(crate) case: Option<String>,
+    /// Where the case is, if it is not beside the module.
+    #[arg(long, value_name = "FILE", requires = "case")]
+    pub(crate) cases: Option<PathBuf>,
     /// Requests that are measured, in each way.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(crate) requests: u32,

@@ -1,22 +1,12 @@
-//! The format of `cases.yaml`.
+//! The format of `cases.yaml`: a case.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::certificate::Certificate;
 use crate::proto;
-
-/// A file of cases.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct File {
-    /// Configuration of the cases that have none of their own.
-    #[serde(default)]
-    pub config: Option<Value>,
-    /// The cases.
-    pub cases: Vec<Case>,
-}
 
 /// One case: a freshly loaded filter and one exchange (written in place) or several (`steps`).
 #[derive(Clone, Debug, Deserialize)]
@@ -53,6 +43,9 @@ pub struct Case {
     /// Metrics at the end.
     #[serde(default)]
     pub metrics: BTreeMap<String, i64>,
+    /// The file's: where it has any, listeners for https ask for them.
+    #[serde(skip)]
+    pub certificates: BTreeMap<String, Certificate>,
 }
 
 /// One request, what is answered on its way, and what is to come of it.
@@ -88,6 +81,8 @@ pub struct Request {
     pub host: String,
     /// `http` or `https`.
     pub scheme: String,
+    /// The client certificate that is shown, by its name in the file; such a request is one over `https`.
+    pub client_certificate: Option<String>,
     /// Headers.
     pub headers: BTreeMap<String, Head>,
     /// Body.
@@ -276,25 +271,6 @@ pub enum ExpectedHeader {
     },
 }
 
-// === impl File ===
-
-impl File {
-    /// Reads a file. Cases get the file's configuration where they have none.
-    ///
-    /// # Errors
-    ///
-    /// What is no YAML of this format, with the line.
-    pub fn parse(yaml: &str) -> Result<Self, String> {
-        let mut file: Self = serde_saphyr::from_str(yaml).map_err(|error| error.to_string())?;
-        for case in &mut file.cases {
-            if case.config.is_none() {
-                case.config.clone_from(&file.config);
-            }
-        }
-        Ok(file)
-    }
-}
-
 // === impl Case ===
 
 impl Case {
@@ -326,6 +302,32 @@ impl Case {
         }]
     }
 
+    /// The certificate with which a request comes.
+    #[must_use]
+    pub fn certificate(&self, request: &Request) -> Option<&Certificate> {
+        self.certificates.get(request.client_certificate.as_ref()?)
+    }
+
+    /// Requests with certificates come over TLS.
+    pub(crate) fn over_tls(&mut self) -> Result<(), String> {
+        let own = self.request.iter_mut();
+        for request in own.chain(self.steps.iter_mut().map(|step| &mut step.request)) {
+            let Some(name) = &request.client_certificate else {
+                continue;
+            };
+            if !self.certificates.contains_key(name) {
+                let known: Vec<&str> = self.certificates.keys().map(String::as_str).collect();
+                return Err(format!(
+                    "{}: clientCertificate: {name:?} is not among the file's certificates ({})",
+                    self.name,
+                    known.join(", ")
+                ));
+            }
+            request.scheme = String::from("https");
+        }
+        Ok(())
+    }
+
     /// Whether a runner has to rule the clock for it.
     #[must_use]
     pub fn needs_clock(&self) -> bool {
@@ -340,6 +342,7 @@ impl Default for Request {
             path: String::from("/"),
             host: String::from("test.example"),
             scheme: String::from("http"),
+            client_certificate: None,
             headers: BTreeMap::new(),
             body: None,
             from: None,

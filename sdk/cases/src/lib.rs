@@ -9,14 +9,18 @@
 //!
 //! The format is described in `sdk/cases/README.md`. A runner needs [`File::parse`], [`Case::exchanges`] and [`Seen::differences`].
 
+mod certificate;
 mod compare;
+mod file;
 mod format;
 mod mock;
 pub mod proto;
 
+pub use certificate::{Attribute, Certificate, Problem};
 pub use compare::{Observed, Seen};
+pub use file::File;
 pub use format::{
     Answer, Body, Call, Case, Exchange, Expect, ExpectedHeader, ExpectedRequest, ExpectedResponse,
-    Failure, File, GrpcEnd, Head, Request, Response, Upstream,
+    Failure, GrpcEnd, Head, Request, Response, Upstream,
 };
 pub use mock::run;

@@ -6,8 +6,9 @@ use tidegate_sdk::Filter;
 use tidegate_sdk::mock::{CallAnswer, CallMade, Loaded, Message, Mock};
 
 use crate::compare::{Observed, Seen};
+use crate::file::{File, stand_in};
 use crate::format::{
-    Answer, Body, Call, Case, Exchange, Failure, File, GrpcEnd, Head, Request, Response,
+    Answer, Body, Call, Case, Exchange, Failure, GrpcEnd, Head, Request, Response,
 };
 
 /// Runs all cases of a file against a filter. Bodies are sent in the pieces in which they are written, then byte by byte.
@@ -58,7 +59,7 @@ fn run_case<F: Filter>(case: &Case, bytewise: bool) -> Vec<String> {
     let mut found = Vec::new();
     for (index, exchange) in case.exchanges().iter().enumerate() {
         mock.advance(Duration::from_secs_f64(exchange.advance));
-        let differences = run_exchange(&loaded, exchange, bytewise);
+        let differences = run_exchange(&loaded, case, exchange, bytewise);
         let prefix = match case.steps.len() {
             0 => String::new(),
             _ => format!("step {}: ", index + 1),
@@ -84,12 +85,21 @@ fn run_case<F: Filter>(case: &Case, bytewise: bool) -> Vec<String> {
     found
 }
 
-fn run_exchange(loaded: &Loaded, exchange: &Exchange, bytewise: bool) -> Vec<String> {
+fn run_exchange(loaded: &Loaded, case: &Case, exchange: &Exchange, bytewise: bool) -> Vec<String> {
     let mut found = Vec::new();
+    let mut sent = request(&exchange.request, bytewise);
+    match shown(case, &exchange.request) {
+        Ok(properties) => {
+            for (name, value) in properties {
+                sent = sent.property(&["connection", name], &value);
+            }
+        }
+        Err(problem) => return vec![problem],
+    }
     let mut calls = exchange.calls.iter();
     let upstream = exchange.upstream.clone().unwrap_or_default();
     let outcome = loaded.run_with(
-        request(&exchange.request, bytewise),
+        sent,
         |_| response(&upstream, bytewise),
         |made| answer(made, calls.next(), &mut found),
     );
@@ -200,6 +210,14 @@ fn request(request: &Request, bytewise: bool) -> Message {
         message = message.property(&name.split('.').collect::<Vec<_>>(), value);
     }
     with_rest(message, &request.headers, request.body.as_ref(), bytewise)
+}
+
+/// Properties of the connection that come from the client's certificate.
+fn shown(case: &Case, request: &Request) -> Result<Vec<(&'static str, String)>, String> {
+    match (case.certificate(request), &request.client_certificate) {
+        (Some(certificate), Some(name)) => certificate.properties(&stand_in(name)),
+        _ => Ok(Vec::new()),
+    }
 }
 
 fn response(response: &Response, bytewise: bool) -> Message {

@@ -1,16 +1,19 @@
 //! `tidegate filter bench`: what a filter costs on the engine that serves.
 //!
 //! One request is what the data plane does of it: a context, request headers, response headers, log, done and delete. Bodies and
-//! sockets are left out, and so is the exchange itself, which is made outside of the clock.
+//! sockets are left out, and so is the exchange itself, which is made outside of the clock. Calls are answered at once where a case
+//! says what with; elsewhere the filter may call nobody.
 
 mod report;
 mod requests;
+mod script;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
+use tidegate_filter_cases::Case;
 use tidegate_wasm::{
     Capabilities, Engine, Limits, Module, PluginConfig, Pool, RootId, Shared, Snapshot,
     SnapshotError, Vm, VmConfig,
@@ -20,7 +23,7 @@ use super::arguments::Bench;
 use super::test::bundled_names;
 use crate::FINE;
 use report::Figures;
-use requests::{Ended, Template};
+use requests::{Ended, Pass, Template};
 
 /// The least of so many is shown: what else the machine does only adds.
 const ROUNDS: u32 = 5;
@@ -31,8 +34,12 @@ const BOOTS: u32 = 200;
 
 /// Measures, and prints.
 pub(crate) fn run(arguments: &Bench) -> anyhow::Result<u8> {
-    let subject = Subject::read(arguments)?;
-    let template = Template::new(arguments)?;
+    let case = script::case(arguments)?;
+    let template = match &case {
+        Some(case) => Template::of_case(case, arguments)?,
+        None => Template::new(arguments)?,
+    };
+    let subject = Subject::read(arguments, case.as_ref(), &template)?;
     let figures = subject.measure(arguments.requests, &template)?;
     figures.print(arguments)?;
     Ok(FINE)
@@ -49,7 +56,7 @@ struct Subject {
 }
 
 impl Subject {
-    fn read(arguments: &Bench) -> anyhow::Result<Self> {
+    fn read(arguments: &Bench, case: Option<&Case>, template: &Template) -> anyhow::Result<Self> {
         let name = &arguments.module;
         let bundled = tidegate_filters::get(name);
         let wasm = match bundled {
@@ -62,7 +69,7 @@ impl Subject {
         let config = match &arguments.config {
             Some(path) => std::fs::read(path)
                 .with_context(|| format!("--config {}: it cannot be read", path.display()))?,
-            None => Vec::new(),
+            None => case.map(Case::config_text).unwrap_or_default().into(),
         };
         let defaults = Limits::default();
         let limits = Limits {
@@ -90,8 +97,8 @@ impl Subject {
                 root_id: String::new(),
                 config: config.into(),
                 capabilities: Capabilities::ALL,
-                clusters: Default::default(),
-                headers_wait_for_body: false,
+                clusters: template.clusters(),
+                headers_wait_for_body: case.is_some_and(|case| case.headers_wait_for_body),
                 buffered_body: 1 << 20,
                 old_property_names: false,
             }),
@@ -116,8 +123,8 @@ impl Subject {
         let resident = self.resident(&module, template)?;
         let together = Way::rounds(requests, |count| {
             (0..count).try_fold(Way::default(), |way, _| {
-                let (time, ended) = template.pass(&mut vm, root)?;
-                Ok(way.and(time, ended))
+                let pass = template.pass(&mut vm, root)?;
+                Ok(way.and(Duration::ZERO, pass))
             })
         })
         .map_err(|failure| self.failed(&failure))?;
@@ -170,10 +177,10 @@ impl Subject {
                         let began = Instant::now();
                         let mut vm = snapshot.instantiate()?;
                         let handed_out = began.elapsed();
-                        let (time, ended) = template.pass(&mut vm, snapshot.root())?;
+                        let pass = template.pass(&mut vm, snapshot.root())?;
                         let began = Instant::now();
                         snapshot.recycle(vm);
-                        Ok(way.and(handed_out + time + began.elapsed(), ended))
+                        Ok(way.and(handed_out + began.elapsed(), pass))
                     })
                 });
                 Ok((way.map_err(|failure| self.failed(&failure))?, None))
@@ -185,8 +192,8 @@ impl Subject {
                         let mut vm = Vm::start(module, self.vm.clone(), self.shared.clone())?;
                         let root = vm.add_root(self.plugin.clone())?;
                         let booted = began.elapsed();
-                        let (time, ended) = template.pass(&mut vm, root)?;
-                        Ok(way.and(booted + time, ended))
+                        let pass = template.pass(&mut vm, root)?;
+                        Ok(way.and(booted, pass))
                     })
                 });
                 Ok((way.map_err(|failure| self.failed(&failure))?, Some(reason)))
@@ -225,15 +232,19 @@ pub(super) struct Way {
     pub(super) time: Duration,
     pub(super) replied: u32,
     pub(super) held: u32,
+    /// Calls that were made.
+    pub(super) calls: u64,
 }
 
 impl Way {
-    fn and(self, time: Duration, ended: Ended) -> Self {
+    /// With one more request, and the time that its VM took beside it.
+    fn and(self, vm: Duration, pass: Pass) -> Self {
         Self {
             requests: self.requests + 1,
-            time: self.time + time,
-            replied: self.replied + u32::from(ended == Ended::Replied),
-            held: self.held + u32::from(ended == Ended::Held),
+            time: self.time + vm + pass.time,
+            replied: self.replied + u32::from(pass.ended == Ended::Replied),
+            held: self.held + u32::from(pass.ended == Ended::Held),
+            calls: self.calls + pass.calls as u64,
         }
     }
 

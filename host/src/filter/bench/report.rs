@@ -36,7 +36,7 @@ impl Figures {
     fn json(&self, arguments: &Bench) -> Value {
         let way = |way: &Way| {
             json!({"nanosecondsPerRequest": way.nanoseconds().round(), "requests": way.requests,
-                "replied": way.replied, "held": way.held})
+                "replied": way.replied, "held": way.held, "calls": way.calls})
         };
         let mut request = way(&self.apart);
         request["bootsForEach"] = json!(self.boots);
@@ -105,6 +105,12 @@ impl Figures {
             println!(
                 "note: the filter held {} of {} requests, for a call or a timer; what follows is not measured",
                 way.held, way.requests
+            );
+        }
+        if way.calls > 0 {
+            println!(
+                "note: {} calls of {} requests were answered at once; what a network adds is not measured",
+                way.calls, way.requests
             );
         }
         if cfg!(debug_assertions) {

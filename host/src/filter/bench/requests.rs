@@ -1,13 +1,16 @@
 //! The requests that are measured.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tidegate_filter_cases::Case;
 use tidegate_model::{RequestHead, ResponseHead};
 use tidegate_wasm::{Callback, Effect, Failure, RootId, StreamIo, Vm};
 
+use super::script::{Script, append};
 use crate::filter::arguments::Bench;
 
 /// Headers that a browser sends, roughly.
@@ -24,10 +27,20 @@ const USUAL: [(&str, &str); 6] = [
 pub(super) struct Template {
     request: RequestHead,
     response: ResponseHead,
+    script: Script,
+}
+
+/// A request that was made.
+#[derive(Clone, Copy)]
+pub(super) struct Pass {
+    pub(super) time: Duration,
+    pub(super) ended: Ended,
+    /// Calls that the filter made.
+    pub(super) calls: usize,
 }
 
 /// How a request ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     /// It passed, and its response did.
     Passed,
@@ -80,17 +93,56 @@ impl Template {
                     (http::header::SERVER, HeaderValue::from_static("upstream")),
                 ]),
             },
+            script: Script::default(),
         })
     }
 
+    /// The request of a case, with what a browser sends beside it, its upstream's response, and answers to its calls.
+    ///
+    /// # Errors
+    /// What is no request or response.
+    pub(super) fn of_case(case: &Case, arguments: &Bench) -> anyhow::Result<Self> {
+        let mut template = Self::new(arguments)?;
+        template
+            .follow(case)
+            .with_context(|| format!("--case {:?}", case.name))?;
+        Ok(template)
+    }
+
+    fn follow(&mut self, case: &Case) -> anyhow::Result<()> {
+        for exchange in case.exchanges() {
+            let (given, head) = (&exchange.request, &mut self.request);
+            head.method = given.method.parse()?;
+            head.scheme = given.scheme.parse()?;
+            head.authority = HeaderValue::try_from(&given.host)?;
+            head.path = given.path.parse()?;
+            append(&mut head.headers, &given.headers)?;
+            if let Some(upstream) = &exchange.upstream {
+                self.response.status = StatusCode::from_u16(upstream.status)?;
+                append(&mut self.response.headers, &upstream.headers)?;
+            }
+        }
+        self.script = Script::of(case)?;
+        Ok(())
+    }
+
+    /// Places that the filter may call.
+    pub(super) fn clusters(&self) -> BTreeSet<String> {
+        self.script.clusters.clone()
+    }
+
     /// One request, and the time that it took: without making it and taking it apart.
-    pub(super) fn pass(&self, vm: &mut Vm, root: RootId) -> Result<(Duration, Ended), Failure> {
+    pub(super) fn pass(&self, vm: &mut Vm, root: RootId) -> Result<Pass, Failure> {
         let mut io = Box::new(StreamIo::new(self.request.clone()));
         io.response = Some(self.response.clone());
+        let mut pass = Pass {
+            time: Duration::ZERO,
+            ended: Ended::Passed,
+            calls: 0,
+        };
         let began = Instant::now();
         let stream = vm.create_stream(root)?;
         vm.attach(stream, io);
-        let mut ended = Ended::Passed;
         let heads = [
             Callback::RequestHeaders {
                 end_of_stream: true,
@@ -102,16 +154,10 @@ impl Template {
         for head in heads {
             let goes_on = vm.call(stream, head)?.is_continue();
             if !goes_on {
-                ended = Ended::Held;
+                pass.ended = Ended::Held;
             }
-            for effect in vm.effects() {
-                match effect {
-                    Effect::LocalReply { .. } => ended = Ended::Replied,
-                    Effect::Resume { .. } if ended == Ended::Held => ended = Ended::Passed,
-                    _ => {}
-                }
-            }
-            if ended != Ended::Passed {
+            self.settle(vm, &mut pass)?;
+            if pass.ended != Ended::Passed {
                 break;
             }
         }
@@ -119,8 +165,29 @@ impl Template {
         vm.call(stream, Callback::Done)?;
         let io = vm.delete_stream(stream)?;
         vm.effects();
-        let time = began.elapsed();
+        pass.time = began.elapsed();
         drop(io);
-        Ok((time, ended))
+        Ok(pass)
+    }
+
+    /// Does what the filter asks for, until it asks for nothing more.
+    fn settle(&self, vm: &mut Vm, pass: &mut Pass) -> Result<(), Failure> {
+        while vm.has_effects() {
+            let effects: Vec<Effect> = vm.effects().collect();
+            for effect in &effects {
+                match effect {
+                    Effect::LocalReply { .. } => pass.ended = Ended::Replied,
+                    Effect::Resume { .. } if pass.ended == Ended::Held => {
+                        pass.ended = Ended::Passed;
+                    }
+                    Effect::HttpCall { .. } | Effect::GrpcCall { .. } => {
+                        self.script.answer(vm, effect, pass.calls)?;
+                        pass.calls += 1;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 }

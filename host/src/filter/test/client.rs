@@ -1,12 +1,10 @@
 //! The client of a run: it writes a request by the byte, so that nothing mends it on the way.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tidegate_filter_cases::{Observed, Request};
 use tidegate_loopback::message::{Message, Reader};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -30,23 +28,11 @@ pub(crate) trait Target {
     /// What stands before the request, and what is to be done before the connection is opened, for it to come from `peer`.
     fn introduce(&self, client: SocketAddr, peer: SocketAddr) -> Vec<u8>;
 
-    /// How TLS is spoken there; nothing where the scheme is told in a header.
-    fn tls(&self) -> Option<&tokio_rustls::TlsConnector>;
+    /// How the client of this request speaks TLS there; nothing where it does not, or where the scheme is told in a header.
+    fn tls(&self, request: &Request) -> Option<&tokio_rustls::TlsConnector>;
 
     /// Headers that tell what the connection cannot.
     fn headers(&self, request: &Request) -> Vec<(String, String)>;
-}
-
-/// TLS that trusts this certificate alone.
-pub(crate) fn connector(
-    certificate: CertificateDer<'static>,
-) -> anyhow::Result<tokio_rustls::TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate)?;
-    let config = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config).into())
 }
 
 /// Sends the request, and reads the answer.
@@ -65,7 +51,7 @@ pub(crate) async fn ask(
     let mut stream = socket.connect(target.address(request)).await?;
     stream.set_nodelay(true)?;
     stream.write_all(&before).await?;
-    match target.tls().filter(|_| request.scheme == "https") {
+    match target.tls(request) {
         Some(tls) => {
             let name = ServerName::try_from(SERVER_NAME)?;
             let stream = tls.connect(name, stream).await.context("TLS")?;

@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use super::client::Target;
 use super::exchange::{Outcome, Stage, missing_logs, play};
 use super::guests::Guests;
+use super::identities::Identities;
 use super::plan::{Plan, Run};
 use super::subject::{Module, Subject};
 use super::world::{World, is_there};
@@ -53,7 +54,10 @@ async fn run_group(
     let (_folder, module) = module_file(&subject.module)?;
     let guests = Guests::default();
     let errors: Arc<Mutex<Vec<String>>> = Arc::default();
-    let listeners: Vec<Value> = runs.iter().map(|run| listener(run, &module)).collect();
+    let listeners: Vec<Value> = runs
+        .iter()
+        .map(|run| listener(subject, run, &module))
+        .collect();
     let listeners = json!({"resources": listeners}).to_string();
     let mut envoy = Envoy::start(
         program,
@@ -83,6 +87,7 @@ async fn run_group(
             guests: &guests,
             name,
             address,
+            identities: run.asks_for_certificates().then_some(&*subject.identities),
         };
         let names: Vec<&str> = run.case.metrics.keys().map(String::as_str).collect();
         let before = stage.metrics(&names).await;
@@ -188,7 +193,7 @@ fn cluster(name: &str, address: SocketAddr, http2: bool) -> Value {
     })
 }
 
-fn listener(run: &Run<'_>, module: &Path) -> Value {
+fn listener(subject: &Subject, run: &Run<'_>, module: &Path) -> Value {
     let name = name(run);
     let mut config = json!({
         "name": name, "root_id": "",
@@ -217,12 +222,29 @@ fn listener(run: &Run<'_>, module: &Path) -> Value {
             {"name": "router", "typed_config": {"@type": format!("{TYPES}.filters.http.router.v3.Router"), "suppress_envoy_headers": true}},
         ],
     });
+    let mut chain = json!({"filters": [{"name": "http", "typed_config": connections}]});
+    if run.asks_for_certificates() {
+        chain["transport_socket"] = tls(&subject.identities);
+    }
     json!({
         "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": name, "address": socket(0),
         "listener_filters": [{"name": "peer", "typed_config": {"@type": format!("{TYPES}.filters.listener.proxy_protocol.v3.ProxyProtocol")}}],
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": connections}]}],
+        "filter_chains": [chain],
     })
+}
+
+/// TLS that asks for certificates of clients, and does without. One that is shown has to be valid.
+fn tls(identities: &Identities) -> Value {
+    let text = |text: &str| json!({"inline_string": text});
+    json!({"name": "tls", "typed_config": {
+        "@type": format!("{TYPES}.transport_sockets.tls.v3.DownstreamTlsContext"),
+        "require_client_certificate": false,
+        "common_tls_context": {
+            "tls_certificates": [{"certificate_chain": text(&identities.server_chain), "private_key": text(&identities.server_key)}],
+            "validation_context": {"trusted_ca": text(&identities.authority)},
+        },
+    }})
 }
 
 /// A run in this Envoy.
@@ -231,6 +253,8 @@ struct Playing<'a> {
     guests: &'a Guests,
     name: String,
     address: SocketAddr,
+    /// Where its listener speaks TLS; elsewhere the scheme is told by a header alone.
+    identities: Option<&'a Identities>,
 }
 
 impl Target for Playing<'_> {
@@ -247,8 +271,9 @@ impl Target for Playing<'_> {
         format!("PROXY {family} {ip} {local} {port} 80\r\n").into_bytes()
     }
 
-    fn tls(&self) -> Option<&TlsConnector> {
-        None
+    fn tls(&self, request: &Request) -> Option<&TlsConnector> {
+        self.identities
+            .map(|identities| identities.connector(request))
     }
 
     fn headers(&self, request: &Request) -> Vec<(String, String)> {

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate_controller::translate::Options;
@@ -20,9 +19,10 @@ use tidegate_wasm::{MetricValue, Shared};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-use super::client::{self, SERVER_NAME, Target};
+use super::client::Target;
 use super::exchange::{Outcome, Stage, missing_logs, play};
 use super::guests::Guests;
+use super::identities::Identities;
 use super::plan::{Plan, Run};
 use super::subject::Subject;
 use super::world::World;
@@ -42,16 +42,8 @@ pub(crate) struct Here {
     loader: Arc<Loader>,
     peers: Peers,
     folder: TempDir,
-    certificate: Certificate,
     /// Runs so far: each has a namespace of its own.
     runs: usize,
-}
-
-/// What TLS listeners show, and who trusts it.
-struct Certificate {
-    chain: String,
-    key: String,
-    tls: TlsConnector,
 }
 
 /// The place of one run.
@@ -67,7 +59,7 @@ struct Playing {
     namespace: String,
     http: SocketAddr,
     https: Option<SocketAddr>,
-    tls: TlsConnector,
+    identities: Arc<Identities>,
     peers: Peers,
     shared: Arc<Shared>,
     stats: Arc<PluginStats>,
@@ -96,7 +88,6 @@ impl Here {
             loader,
             peers,
             folder,
-            certificate: Certificate::new()?,
             runs: 0,
         })
     }
@@ -113,9 +104,7 @@ impl Here {
         }
         // There is one clock for all filters.
         for run in &clocked {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-            let clock = run.case.clock.map_or(now, Duration::from_secs);
-            self.loader.shared().rule_clock(Some(clock));
+            self.loader.shared().rule_clock(run.clock());
             outcomes.extend(self.batch(&plan.subject, std::slice::from_ref(run)).await?);
             self.loader.shared().rule_clock(None);
         }
@@ -134,7 +123,7 @@ impl Here {
                 https: run.is_https().then(Port::reserve),
                 world: World::start(run).await?,
             };
-            place.describe(subject, run, &self.certificate, &mut objects);
+            place.describe(subject, run, &mut objects);
             places.push(place);
         }
         self.serve(&objects).await?;
@@ -146,7 +135,7 @@ impl Here {
                 outcomes.push((at, Outcome::new(run, found)));
                 continue;
             }
-            let mut stage = self.playing(run, &place);
+            let mut stage = self.playing(subject, run, &place);
             // A task outlives what it is told to borrow, so it gets a case of its own.
             let case = run.case.clone();
             let (case_at, cut) = (run.case_at, run.cut);
@@ -168,24 +157,19 @@ impl Here {
         Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
-    fn playing(&self, run: &Run<'_>, place: &Place) -> Playing {
+    fn playing(&self, subject: &Subject, run: &Run<'_>, place: &Place) -> Playing {
         Playing {
             namespace: place.namespace.clone(),
             http: place.http.address(),
             https: place.https.as_ref().map(Port::address),
-            tls: self.certificate.tls.clone(),
+            identities: subject.identities.clone(),
             peers: self.peers.clone(),
             shared: self.loader.shared().clone(),
             stats: self.control.view().stats(&FilterId {
                 namespace: place.namespace.as_str().into(),
                 name: FILTER.into(),
             }),
-            clock: run.case.needs_clock().then(|| {
-                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-                run.case
-                    .clock
-                    .map_or_else(|| now.unwrap_or_default(), Duration::from_secs)
-            }),
+            clock: run.clock(),
         }
     }
 
@@ -216,18 +200,6 @@ impl Here {
             .with_context(|| {
                 format!("the filters of the cases are not loaded after {PATIENCE:?}")
             })?
-    }
-}
-
-impl Certificate {
-    fn new() -> anyhow::Result<Self> {
-        let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()])?;
-        let der: CertificateDer<'static> = made.cert.der().clone();
-        Ok(Self {
-            chain: made.cert.pem(),
-            key: made.signing_key.serialize_pem(),
-            tls: client::connector(der)?,
-        })
     }
 }
 
@@ -269,14 +241,9 @@ fn refusals(namespace: &str, status: &Value) -> Vec<String> {
 
 impl Place {
     /// The objects of the run.
-    fn describe(
-        &self,
-        subject: &Subject,
-        run: &Run<'_>,
-        certificate: &Certificate,
-        objects: &mut Vec<Value>,
-    ) {
+    fn describe(&self, subject: &Subject, run: &Run<'_>, objects: &mut Vec<Value>) {
         let namespace = &self.namespace;
+        let identities = &subject.identities;
         let meta = |name: &str| json!({"name": name, "namespace": namespace});
         let mut listeners =
             vec![json!({"name": "http", "port": self.http.number(), "protocol": "HTTP"})];
@@ -286,7 +253,7 @@ impl Place {
                 "tls": {"certificateRefs": [{"name": "tls"}]}}),
             );
             objects.push(json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": meta("tls"),
-                "stringData": {"tls.crt": certificate.chain, "tls.key": certificate.key}}));
+                "stringData": {"tls.crt": identities.server_chain, "tls.key": identities.server_key}}));
         }
         let class = if run.is_trusted() {
             let class = format!("trusting-{namespace}");
@@ -301,8 +268,15 @@ impl Place {
         } else {
             "tidegate".to_owned()
         };
-        objects.push(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": meta("gateway"),
-            "spec": {"gatewayClassName": class, "listeners": listeners}}));
+        let mut gateway = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": meta("gateway"),
+            "spec": {"gatewayClassName": class, "listeners": listeners}});
+        if run.asks_for_certificates() {
+            // Everybody gets as far as the filter, which hears of valid certificates alone.
+            gateway["spec"]["tls"] = json!({"frontend": {"default": {"validation": {"mode": "AllowInsecureFallback",
+                "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "clients"}]}}}});
+            objects.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("clients"), "data": {"ca.crt": identities.authority}}));
+        }
+        objects.push(gateway);
         objects.push(json!({"apiVersion": "v1", "kind": "Service", "metadata": meta("upstream"), "spec": {"ports": [{"port": 80}]}}));
         objects.push(json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {"name": "upstream", "namespace": namespace, "labels": {"kubernetes.io/service-name": "upstream"}},
@@ -343,8 +317,8 @@ impl Target for Playing {
         Vec::new()
     }
 
-    fn tls(&self) -> Option<&TlsConnector> {
-        Some(&self.tls)
+    fn tls(&self, request: &Request) -> Option<&TlsConnector> {
+        (request.scheme == "https").then(|| self.identities.connector(request))
     }
 
     fn headers(&self, _: &Request) -> Vec<(String, String)> {

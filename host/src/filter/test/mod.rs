@@ -17,6 +17,7 @@ mod exchange;
 mod grpc;
 mod guests;
 mod here;
+mod identities;
 mod plan;
 mod report;
 mod subject;
@@ -24,14 +25,13 @@ mod world;
 
 use anyhow::bail;
 pub(crate) use guests::Guests;
-pub(crate) use subject::names as bundled_names;
+pub(crate) use subject::{Subject, names as bundled_names};
 
 use super::arguments::Test;
 use crate::{FINE, REFUSED};
 use here::Here;
 use plan::Plan;
 use report::Row;
-use subject::Subject;
 
 /// Runs the cases. The status is 1 where one is not as expected in either host.
 pub(crate) fn run(arguments: &Test) -> anyhow::Result<u8> {

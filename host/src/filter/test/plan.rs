@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
 use tidegate_filter_cases::{Case, Exchange};
 
@@ -123,10 +124,17 @@ impl Planned {
         let clock = case.needs_clock().then_some("it rules the clock");
         let scheme = any(contradicts)
             .then_some("Envoy takes the scheme from x-forwarded-proto, which says another one");
+        let invalid = |exchange: &Exchange| {
+            let certificate = case.certificate(&exchange.request);
+            certificate.is_some_and(|certificate| certificate.problem.is_some())
+        };
+        let certificate = exchanges.iter().any(invalid).then_some(
+            "its client certificate is not valid: Envoy ends such a connection before any filter",
+        );
         Self {
             case: case.clone(),
             not_here: properties.or(peer).or(forwarded).or(path),
-            not_in_envoy: properties.or(peer).or(clock).or(scheme),
+            not_in_envoy: properties.or(peer).or(clock).or(scheme).or(certificate),
         }
     }
 }
@@ -152,6 +160,20 @@ impl Run<'_> {
         exchanges
             .iter()
             .any(|exchange| exchange.request.scheme == "https")
+    }
+
+    /// Whether listeners for TLS ask clients for certificates, which they may leave out.
+    pub(crate) fn asks_for_certificates(&self) -> bool {
+        self.is_https() && !self.case.certificates.is_empty()
+    }
+
+    /// The time at the beginning, where the run rules the clock.
+    pub(crate) fn clock(&self) -> Option<Duration> {
+        let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.case.needs_clock().then(|| {
+            let named = self.case.clock.map(Duration::from_secs);
+            named.unwrap_or_else(|| now().unwrap_or_default())
+        })
     }
 }
 

@@ -1,11 +1,13 @@
 //! What is tested: a module and its cases.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use tidegate_filter_cases::{Case, File};
 
+use super::identities::Identities;
 use crate::filter::arguments::Test;
 
 /// The file of cases in a filter's folder.
@@ -17,6 +19,7 @@ pub(crate) struct Subject {
     pub(crate) name: String,
     pub(crate) module: Module,
     pub(crate) cases: Vec<Case>,
+    pub(crate) identities: Arc<Identities>,
     /// `limits.callTimeout`, if it is not the default.
     pub(crate) call_timeout: Option<String>,
 }
@@ -65,7 +68,11 @@ impl Subject {
         named.iter().map(|name| Self::named(name, cases)).collect()
     }
 
-    fn named(name: &str, cases: Option<&Path>) -> anyhow::Result<Self> {
+    /// One by its name or its place, with its own cases or those of a file.
+    ///
+    /// # Errors
+    /// See [`Self::all`].
+    pub(crate) fn named(name: &str, cases: Option<&Path>) -> anyhow::Result<Self> {
         if let Some(filter) = tidegate_filters::get(name) {
             return Self::builtin(filter, cases);
         }
@@ -84,12 +91,14 @@ impl Subject {
             path.to_owned()
         };
         let cases = cases.map_or_else(|| folder.join(CASES), Path::to_owned);
+        let (cases, identities) = read(&cases)?;
         Ok(Self {
             name: name.to_owned(),
             module: Module::File(
                 std::fs::canonicalize(&module).with_context(|| module.display().to_string())?,
             ),
-            cases: read(&cases)?,
+            cases,
+            identities,
             call_timeout: None,
         })
     }
@@ -98,7 +107,7 @@ impl Subject {
         filter: &'static tidegate_filters::Bundled,
         cases: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        let cases = match cases {
+        let (cases, identities) = match cases {
             Some(path) => read(path)?,
             None => parse(filter.cases, &format!("{}/{CASES}", filter.name))?,
         };
@@ -106,6 +115,7 @@ impl Subject {
             name: filter.name.to_owned(),
             module: Module::Builtin(filter),
             cases,
+            identities,
             call_timeout: None,
         })
     }
@@ -174,7 +184,8 @@ fn only_module(folder: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<Case>> {
+/// The cases of a file, and whose certificates they speak of.
+fn read(path: &Path) -> anyhow::Result<(Vec<Case>, Arc<Identities>)> {
     let text = std::fs::read_to_string(path).with_context(|| {
         format!(
             "{}: the cases cannot be read; --cases says where they are",
@@ -184,10 +195,19 @@ fn read(path: &Path) -> anyhow::Result<Vec<Case>> {
     parse(&text, &path.display().to_string())
 }
 
-fn parse(text: &str, origin: &str) -> anyhow::Result<Vec<Case>> {
-    let file = File::parse(text).map_err(|error| anyhow::anyhow!("{origin}: {error}"))?;
+fn parse(text: &str, origin: &str) -> anyhow::Result<(Vec<Case>, Arc<Identities>)> {
+    let mut identities = None;
+    let file = File::parse_with(text, |certificates| {
+        let made = Identities::new(certificates).map_err(|error| format!("{error:#}"))?;
+        Ok(identities.insert(made).fingerprints().clone())
+    });
+    let file = file.map_err(|error| anyhow::anyhow!("{origin}: {error}"))?;
     if file.cases.is_empty() {
         bail!("{origin}: there is no case in it");
     }
-    Ok(file.cases)
+    let identities = match identities {
+        Some(identities) => identities,
+        None => Identities::new(&file.certificates)?,
+    };
+    Ok((file.cases, Arc::new(identities)))
 }
