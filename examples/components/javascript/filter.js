@@ -6,7 +6,8 @@ import { write } from 'tidegate:filter/log@0.1.0';
 const text = (bytes) => new TextDecoder().decode(bytes);
 const bytes = (string) => new TextEncoder().encode(string);
 
-let configuration;
+// By the number of the plugin: Filters of one namespace may share this component.
+const configurations = new Map();
 // Teams of the exchanges under way, by number.
 const teams = new Map();
 
@@ -21,14 +22,17 @@ export const onPlugin = {
     if (!Array.isArray(parsed.teams) || parsed.teams.length === 0) {
       throw 'field `teams`: name at least one team';
     }
-    configuration = { header: parsed.header ?? 'x-team', teams: new Set(parsed.teams) };
+    configurations.set(plugin.id(), { header: parsed.header ?? 'x-team', teams: new Set(parsed.teams) });
   },
 
-  remove(_id) {},
+  remove(id) {
+    configurations.delete(id);
+  },
 };
 
 export const onRequest = {
   headers(exchange, _endOfStream) {
+    const configuration = configurations.get(exchange.plugin().id());
     const value = exchange.header('request-headers', configuration.header);
     const team = value === undefined ? '' : text(value);
     if (!configuration.teams.has(team)) {

@@ -12,7 +12,8 @@ from wit_world.imports import log
 from wit_world.imports.http import Exchange, HeaderMap, Plugin
 from wit_world.imports.types import Action, Field
 
-CONFIGURATION = {"header": "x-team", "teams": []}
+# By the number of the plugin: Filters of one namespace may share this component.
+CONFIGURATIONS: dict[int, tuple[str, list[str]]] = {}
 # Teams of the exchanges under way, by number.
 TEAMS: dict[int, str] = {}
 
@@ -26,17 +27,18 @@ class OnPlugin(exports.OnPlugin):
         teams = parsed.get("teams")
         if not isinstance(teams, list) or not teams:
             raise Err("field `teams`: name at least one team")
-        CONFIGURATION.update(header=parsed.get("header", "x-team"), teams=teams)
+        CONFIGURATIONS[plugin.id()] = (parsed.get("header", "x-team"), teams)
 
     def remove(self, id: int) -> None:
-        pass
+        CONFIGURATIONS.pop(id, None)
 
 
 class OnRequest(exports.OnRequest):
     def headers(self, exchange: Exchange, end_of_stream: bool) -> Action:
-        value = exchange.header(HeaderMap.REQUEST_HEADERS, CONFIGURATION["header"])
+        header, teams = CONFIGURATIONS[exchange.plugin().id()]
+        value = exchange.header(HeaderMap.REQUEST_HEADERS, header)
         team = (value or b"").decode()
-        if team not in CONFIGURATION["teams"]:
+        if team not in teams:
             log.write(log.Level.INFO, f"refused: {team or 'no team'}")
             headers = [Field("content-type", b"application/json")]
             exchange.reply(403, "unknown_team", headers, b'{"error":"unknown team"}', None)
