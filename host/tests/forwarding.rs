@@ -4,7 +4,7 @@ use http::Method;
 use tidegate_proxy::Trust;
 use tidegate_testing::{Client, Gateway, Reply, Seen, Upstream, empty, manifests};
 
-const SPOOFED: &str = "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: gopher\r\nX-Forwarded-Host: evil.test\r\nX-Forwarded-Port: 1\r\nX-Real-Ip: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\n";
+const SPOOFED: &str = "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: gopher\r\nX-Forwarded-Host: evil.test\r\nX-Forwarded-Port: 1\r\nX-Real-Ip: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\nX-Forwarded-Client-Cert: Subject=root\r\n";
 
 async fn seen(trust: Trust, fields: &str) -> Seen {
     let upstream = Upstream::named("up").await;
@@ -27,6 +27,7 @@ async fn an_untrusted_peer_is_told_apart_from_what_it_claims() {
     assert_eq!(seen.header("x-forwarded-port"), "80");
     assert_eq!(seen.header("x-real-ip"), "127.0.0.1");
     assert_eq!(seen.header("forwarded"), "");
+    assert_eq!(seen.header("x-forwarded-client-cert"), "");
 }
 
 #[tokio::test]
@@ -39,6 +40,7 @@ async fn a_trusted_peer_is_appended_to() {
         assert_eq!(seen.header("x-forwarded-for"), "1.1.1.1, 127.0.0.1");
         assert_eq!(seen.header("x-forwarded-proto"), "gopher");
         assert_eq!(seen.header("x-forwarded-host"), "evil.test");
+        assert_eq!(seen.header("x-forwarded-client-cert"), "Subject=root");
         assert_eq!(seen.header("x-real-ip"), "1.1.1.1");
     }
     let elsewhere = Trust::Networks(vec!["10.0.0.0/8".parse().expect("a network")]);

@@ -13,6 +13,8 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// Envoy's: what proxies in front know of the client's certificate.
+const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A peer's address as the headers need it, made once for a connection.
@@ -43,7 +45,7 @@ impl Trust {
 
 /// Sets `X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `X-Real-IP`.
 ///
-/// From an untrusted peer they are replaced and `Forwarded` is removed; from a trusted one `X-Forwarded-For` is appended
+/// From an untrusted peer they are replaced, and `Forwarded` and `X-Forwarded-Client-Cert` removed; from a trusted one `X-Forwarded-For` is appended
 /// to and what is there of the others is kept.
 pub(crate) fn set(head: &mut RequestHead, peer: &Peer, port: u16, trust: &Trust) {
     let peer_ip = peer.ip;
@@ -81,6 +83,7 @@ pub(crate) fn set(head: &mut RequestHead, peer: &Peer, port: u16, trust: &Trust)
     } else {
         head.headers.insert(FOR, own);
         head.headers.remove(http::header::FORWARDED);
+        head.headers.remove(CLIENT_CERT);
     }
 }
 
