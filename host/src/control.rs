@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use tidegate_controller::cluster;
 use tidegate_controller::resources::Resources;
-use tidegate_controller::translate::{Options, Translation, translate};
+use tidegate_controller::translate::{Bind, Options, Translation, translate};
 use tidegate_model::{FailureCause, FilterId, FilterSpec, Snapshot};
 use tidegate_modules::{Loaded, Loader, State};
 use tidegate_proxy::{FilterState, Instances, Plugin, PluginStats, Proxy};
@@ -137,15 +137,19 @@ impl Control {
         let filters = self.filter_states(&translation.snapshot.filters);
         let snapshot = Arc::new(std::mem::take(&mut translation.snapshot));
         let errors = self.view.proxy.publish(snapshot.clone(), filters);
-        let errors: std::collections::BTreeMap<_, _> = errors
-            .into_iter()
-            .map(|error| (error.address, error.to_string()))
-            .collect();
-        if errors != self.options.bind_errors {
-            for error in errors.values() {
+        let bind_errors = errors.iter().map(|error| {
+            let bind = Bind {
+                address: error.address,
+                udp: error.udp,
+            };
+            (bind, error.error.to_string())
+        });
+        let bind_errors = bind_errors.collect();
+        if bind_errors != self.options.bind_errors {
+            for error in &errors {
                 tracing::error!("{error}");
             }
-            self.options.bind_errors = errors;
+            self.options.bind_errors = bind_errors;
             translation = self.translate();
             // The published one is shown; this is about the statuses.
             translation.snapshot = Snapshot::default();

@@ -1,7 +1,8 @@
 //! What a class asks of its listeners: bounds and trust, beside listeners that are as the process was told.
 
 use tidegate_proxy::Trust;
-use tidegate_testing::{Gateway, Upstream, eventually, manifests};
+use tidegate_testing::{Gateway, Listener, Upstream, Wire, eventually, manifests, within};
+use tokio::net::UdpSocket;
 
 const CLASS: &str = "---
 apiVersion: gateway.networking.k8s.io/v1
@@ -32,7 +33,7 @@ fn manifest(upstream: &Upstream, spec: &str) -> String {
 }
 
 async fn status(gateway: &Gateway, port: u16, request: &str) -> u16 {
-    let mut wire = tidegate_testing::Wire::connect(gateway.address(port)).await;
+    let mut wire = Wire::connect(gateway.address(port)).await;
     wire.send(request).await;
     wire.answer().await.status.as_u16()
 }
@@ -71,7 +72,7 @@ async fn slow_clients_are_given_up_when_the_class_says_so() {
     let mut patient = gateway.connect().await;
     patient.send("GET / HTTP/1.1\r\n").await;
     for begun in ["", "GET / HTTP/1.1\r\nHo"] {
-        let mut wire = tidegate_testing::Wire::connect(gateway.address(8080)).await;
+        let mut wire = Wire::connect(gateway.address(8080)).await;
         wire.send(begun).await;
         let (rest, _) = wire.rest().await;
         assert!(rest.is_empty(), "closed without an answer: {rest:?}");
@@ -85,7 +86,7 @@ async fn streams_are_as_many_as_the_class_says() {
     let upstream = Upstream::named("up").await;
     let gateway = Gateway::start(&manifest(&upstream, "{limits: {streams: 3}}")).await;
     for (port, expected) in [(80, 100), (8080, 3)] {
-        let mut wire = tidegate_testing::Wire::connect(gateway.address(port)).await;
+        let mut wire = Wire::connect(gateway.address(port)).await;
         // The preface and an empty SETTINGS frame.
         wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
         wire.send([0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
@@ -138,4 +139,46 @@ async fn a_class_trusts_as_many_hops_as_it_says_and_an_edit_changes_it() {
         trusted,
         "without its own word, as the process"
     );
+}
+
+#[tokio::test]
+async fn a_class_says_how_long_streams_and_sessions_may_be_silent() {
+    let backend = Listener::bind().await;
+    let datagrams = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let gateway = CLASS.replace(
+        "{name: http, port: 8080, protocol: HTTP}",
+        "{name: tcp, port: 8080, protocol: TCP}\n  - {name: udp, port: 8080, protocol: UDP}",
+    );
+    let route = |kind, listener, backends| {
+        let parent = format!("{{name: edge, sectionName: {listener}}}");
+        manifests::stream_route(kind, listener, "", backends).replace("{name: test}", &parent)
+    };
+    let gateway = Gateway::start(&format!(
+        "{}{gateway}---
+apiVersion: tidegate.dev/v1alpha1
+kind: GatewayConfig
+metadata: {{name: edge}}
+spec: {{limits: {{streamIdleTimeout: 1s, sessionIdleTimeout: 1s}}}}
+{}{}{}{}",
+        manifests::GATEWAY,
+        manifests::service("streams", &[backend.address()]),
+        manifests::datagram_service("datagrams", datagrams.local_addr().expect("bound")),
+        route("TCPRoute", "tcp", "[{name: streams, port: 80}]"),
+        route("UDPRoute", "udp", "[{name: datagrams, port: 53}]"),
+    ))
+    .await;
+    let mut client = Wire::connect(gateway.address(8080)).await;
+    let mut served = within("a connection", backend.accept()).await;
+    client.send("a").await;
+    assert_eq!(served.exact(1).await, "a");
+    let speaker = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let to = gateway.address(8080);
+    speaker.send_to(b"a", to).await.expect("sent");
+    let mut buffer = [0; 8];
+    let received = within("a datagram", datagrams.recv(&mut buffer)).await;
+    assert_eq!(received.expect("received"), 1);
+    eventually!(gateway.log().len() == 2, "both end by silence");
+    for line in gateway.log() {
+        assert_eq!(line["connection_termination_details"], "idle_timeout");
+    }
 }

@@ -50,29 +50,10 @@ impl Drop for Echo {
     }
 }
 
-fn service(name: &str, endpoint: SocketAddr) -> String {
-    let (ip, port) = (endpoint.ip(), endpoint.port());
-    format!(
-        "---
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec: {{ports: [{{name: dns, port: 53, protocol: UDP}}]}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: {name}-1, labels: {{kubernetes.io/service-name: {name}}}}}
-addressType: IPv4
-ports: [{{name: dns, port: {port}, protocol: UDP}}]
-endpoints: [{{addresses: [{ip}]}}]
-"
-    )
-}
-
 fn manifest(services: &[(&str, SocketAddr)], backends: &str) -> String {
     let services: String = services
         .iter()
-        .map(|(name, endpoint)| service(name, *endpoint))
+        .map(|(name, endpoint)| manifests::datagram_service(name, *endpoint))
         .collect();
     format!(
         "{}{services}{}",
@@ -233,7 +214,7 @@ async fn datagrams_that_no_route_takes_are_dropped() {
             "{name: udp, port: 8080, protocol: UDP}",
             "{name: http, port: 8080, protocol: HTTP}"
         ]),
-        service("up", echo.address),
+        manifests::datagram_service("up", echo.address),
         manifests::stream_route("UDPRoute", "r", "", "[{name: up, port: 53}]")
     );
     gateway.write("test.yaml", &both).await;

@@ -3,11 +3,13 @@
 //! ```text
 //!   fleet (manifests) ─┬─ lookup: in process, from 100 to 100,000 routes
 //!                      ├─ steps:  in process, what one edit costs step by step
+//!                      ├─ cluster: in process, one translation of Ingresses and HTTPRoutes
 //!                      └─ edits:  a real `tidegate serve`, an edited file until the answer changes
 //! ```
 //!
 //! Figures are wall time on whatever machine this is; README.md says how to read them.
 
+mod cluster;
 mod edits;
 mod fleet;
 mod lookup;
@@ -40,8 +42,14 @@ struct Arguments {
     /// Edits to measure end to end.
     #[arg(long, value_name = "N", default_value_t = 100)]
     edits: usize,
+    /// Ingresses, and as many HTTPRoutes, of the part `cluster`.
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    each: usize,
+    /// Translations of the part `cluster`.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    passes: usize,
     /// Only this part; repeatable.
-    #[arg(long, value_name = "lookup|steps|edits", value_parser = ["lookup", "steps", "edits"])]
+    #[arg(long, value_name = "lookup|steps|cluster|edits", value_parser = ["lookup", "steps", "cluster", "edits"])]
     only: Vec<String>,
 }
 
@@ -59,6 +67,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("steps") {
         steps::measure(&fleet)?;
+    }
+    if wanted("cluster") {
+        cluster::measure(arguments.each, arguments.passes)?;
     }
     if wanted("edits") {
         edits::measure(&fleet, &arguments.tidegate, arguments.edits)?;

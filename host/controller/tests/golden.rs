@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tidegate_controller::api::{Age, Key, Source};
 use tidegate_controller::resources::{Resources, decode};
 use tidegate_controller::status::{Address, AddressKind};
-use tidegate_controller::translate::{Options, translate};
+use tidegate_controller::translate::{Bind, Options, translate};
 use tidegate_model::{FailureCause, FilterId, FilterVerdict, FilterVerdicts};
 
 /// A document `kind: Options` of a case.
@@ -32,7 +32,8 @@ struct CaseOptions {
     port_map: BTreeMap<u16, u16>,
     addresses: Vec<CaseAddress>,
     assigned: BTreeMap<String, IpAddr>,
-    bind_errors: BTreeMap<SocketAddr, String>,
+    /// By address; `udp 192.0.2.1:53` is one of UDP.
+    bind_errors: BTreeMap<String, String>,
     gateway_api_version: Option<String>,
     now: Option<i64>,
     verdicts: BTreeMap<String, CaseVerdict>,
@@ -193,12 +194,27 @@ fn read_options(object: &Value) -> (Options, FilterVerdicts) {
             .into_iter()
             .map(|(name, address)| (key(&name), address))
             .collect(),
-        bind_errors: case.bind_errors,
+        bind_errors: case
+            .bind_errors
+            .into_iter()
+            .map(|(at, why)| (bind(&at), why))
+            .collect(),
         gateway_api_version: case.gateway_api_version,
         now: case.now,
         ..defaults
     };
     (options, verdicts)
+}
+
+fn bind(text: &str) -> Bind {
+    let (address, udp) = match text.strip_prefix("udp ") {
+        Some(address) => (address, true),
+        None => (text, false),
+    };
+    Bind {
+        address: address.parse().expect("an address and a port"),
+        udp,
+    }
 }
 
 fn verdict(taught: CaseVerdict) -> FilterVerdict {

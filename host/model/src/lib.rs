@@ -9,6 +9,7 @@
 //! Knows `http` and plain data only: no sockets, no clock, no wasm, no Kubernetes. Everything here can be built by hand in a test.
 
 mod backend;
+mod expressions;
 mod filter;
 mod head;
 mod hostname;

@@ -14,6 +14,7 @@ use http::{HeaderName, Method};
 use regex::Regex;
 use serde::{Serialize, Serializer};
 
+use crate::expressions;
 use crate::head::RequestHead;
 use crate::rule::Rule;
 
@@ -161,19 +162,20 @@ impl Pattern {
         self.regex.is_match(input)
     }
 
+    /// How many groups the expression captures.
+    pub fn groups(&self) -> usize {
+        self.regex.captures_len() - 1
+    }
+
     /// The expression as the user wrote it.
     pub fn source(&self) -> &str {
         &self.source
     }
 
     fn compile(source: &str, full: &str) -> Result<Self, Box<regex::Error>> {
-        let regex = regex::RegexBuilder::new(full)
-            .size_limit(1 << 20)
-            .dfa_size_limit(1 << 20)
-            .build()?;
         Ok(Self {
             source: source.into(),
-            regex: Arc::new(regex),
+            regex: expressions::compiled(full)?,
         })
     }
 }
@@ -415,19 +417,20 @@ impl RouteTable {
 
     /// Adds a match; [`RouteTable::seal`] must follow before the table is asked.
     pub fn push(&mut self, entry: RouteEntry) {
-        match &entry.matches.path {
-            PathMatch::Exact(path) => self.exact.entry(path.clone()).or_default().push(entry),
+        let (by_path, path) = match &entry.matches.path {
+            PathMatch::Exact(path) => (&mut self.exact, path),
             PathMatch::Prefix(path) => {
                 self.longest_prefix = self.longest_prefix.max(path.len());
-                self.prefix.entry(path.clone()).or_default().push(entry);
+                (&mut self.prefix, path)
             }
-            PathMatch::GrpcMethod(method) => self
-                .grpc_method
-                .entry(method.clone())
-                .or_default()
-                .push(entry),
-            PathMatch::Regex(_) => self.regex.push(entry),
-        }
+            PathMatch::GrpcMethod(method) => (&mut self.grpc_method, method),
+            PathMatch::Regex(_) => return self.regex.push(entry),
+        };
+        // Most paths have one match: room for more would be most of the table.
+        let entries = by_path
+            .entry(path.clone())
+            .or_insert_with(|| Vec::with_capacity(1));
+        entries.push(entry);
     }
 
     /// Puts the greatest match first under every path.

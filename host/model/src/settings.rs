@@ -44,6 +44,12 @@ pub struct ListenerLimits {
     /// Streams at once on an HTTP/2 connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams: Option<u32>,
+    /// Time without a byte in either direction after which a connection that is passed on, not read, is closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_idle_timeout: Option<Duration>,
+    /// Silence after which a session of UDP ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_idle_timeout: Option<Duration>,
 }
 
 impl ListenerSettings {

@@ -45,6 +45,8 @@ fn limits(of_process: &Limits, asked: &ListenerLimits) -> Limits {
             .handshake_timeout
             .unwrap_or(of_process.handshake_timeout),
         streams: asked.streams.unwrap_or(of_process.streams),
+        stream_idle: asked.stream_idle_timeout.unwrap_or(of_process.stream_idle),
+        udp_idle: asked.session_idle_timeout.unwrap_or(of_process.udp_idle),
         ..of_process.clone()
     }
 }

@@ -33,11 +33,14 @@ struct Handle {
 /// An address that cannot be bound. Its listeners do not serve; all others do.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot listen on {address}: {error}; free the port, or choose another with --port-map or --bind"
+    "cannot listen on {}{address}: {error}; free the port, or choose another with --port-map or --bind",
+    if *.udp { "UDP " } else { "" }
 )]
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
+    /// It was to be bound for datagrams.
+    pub udp: bool,
     /// Why.
     pub error: io::Error,
 }
@@ -130,6 +133,7 @@ impl Proxy {
             match self.listen(*key) {
                 Err(error) => errors.push(BindError {
                     address: key.bind,
+                    udp: key.udp,
                     error,
                 }),
                 Ok(address) => drop(bound.insert(*key, address)),

@@ -132,6 +132,7 @@ impl Listening {
             listening: self.clone(),
             peer,
         };
+        let idle = worker.settings(&self.key).limits.udp_idle;
         tokio::task::spawn_local(async move {
             let listening = entry.listening.clone();
             let record = Record::new(
@@ -141,7 +142,7 @@ impl Listening {
                 listening.local,
                 None,
             );
-            let end = session(&listening, &record, destination, datagrams).await;
+            let end = session(&listening, &record, destination, datagrams, idle).await;
             record.end.set(end);
             drop(record);
             drop(entry);
@@ -154,12 +155,13 @@ impl Listening {
     }
 }
 
-/// A session to its end.
+/// A session to its end, which comes after so much silence.
 async fn session(
     listening: &Listening,
     record: &Record,
     destination: Destination,
     mut datagrams: mpsc::Receiver<Vec<u8>>,
+    idle: Duration,
 ) -> End {
     let connected = destination
         .connect(record, |host, timeout| async move {
@@ -173,7 +175,6 @@ async fn session(
         Err(end) => return end,
     };
     let _active = host.begin();
-    let idle = listening.worker.config.limits.udp_idle;
     let mut silent = pin!(silent(record, idle, &listening.stop));
     loop {
         let moved = tokio::select! {

@@ -265,10 +265,15 @@ impl Worker {
         });
     }
 
+    /// The settings of a listener: its own, or those of the process.
+    pub(crate) fn settings(&self, key: &ListenerKey) -> Rc<ClientSettings> {
+        let own = self.state().clients.get(key).cloned();
+        own.unwrap_or_else(|| self.clients.clone())
+    }
+
     /// Serves a connection and watches over it.
     fn serve(self: &Rc<Self>, key: ListenerKey, stream: tokio::net::TcpStream, peer: SocketAddr) {
-        let settings = self.state().clients.get(&key).cloned();
-        let settings = settings.unwrap_or_else(|| self.clients.clone());
+        let settings = self.settings(&key);
         let activity = Activity::new(&self.clock, &settings.limits);
         let weak = Arc::downgrade(&activity);
         let accepted = Accepted {

@@ -59,6 +59,26 @@ pub fn stream_route(kind: &str, name: &str, more: &str, backends: &str) -> Strin
     )
 }
 
+/// A Service of port 53 for UDP, and the endpoint behind it.
+pub fn datagram_service(name: &str, endpoint: SocketAddr) -> String {
+    let (ip, port) = (endpoint.ip(), endpoint.port());
+    format!(
+        "---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{ports: [{{name: dns, port: 53, protocol: UDP}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}-1, labels: {{kubernetes.io/service-name: {name}}}}}
+addressType: IPv4
+ports: [{{name: dns, port: {port}, protocol: UDP}}]
+endpoints: [{{addresses: [{ip}]}}]
+"
+    )
+}
+
 /// An HTTPRoute on the Gateway `test`; `rules` is the YAML of `spec.rules`, in flow style or indented by two.
 pub fn route(name: &str, hostnames: &[&str], rules: &str) -> String {
     let hostnames = if hostnames.is_empty() {

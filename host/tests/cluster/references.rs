@@ -50,6 +50,16 @@ const ROWS: &[Row] = &[
         (OWN, "Filter"),
     ),
     row(
+        "users-by-annotation",
+        ("networking.k8s.io", "Ingress"),
+        ("", "Secret"),
+    ),
+    row(
+        "headers-by-annotation",
+        ("networking.k8s.io", "Ingress"),
+        ("", "ConfigMap"),
+    ),
+    row(
         THERE, // A policy's target is the namespace itself.
         (OWN, "FilterPolicy"),
         ("", "Namespace"),
@@ -233,7 +243,8 @@ fn objects(site: &Site, at: std::net::SocketAddr) -> Vec<Value> {
     all.push(json!({"apiVersion": format!("{GATEWAY}/v1"), "kind": "ListenerSet", "metadata": {"name": "set-to-secret", "namespace": site.name},
         "spec": {"parentRef": {"name": "web"}, "listeners": https(9443, "set-to-secret")}}));
     all.push(json!({"apiVersion": "tidegate.dev/v1alpha1", "kind": "GatewayConfig", "metadata": {"name": "config-to-filter", "namespace": site.name},
-        "spec": {"filters": {"before": [there("config-to-filter")]}}}));
+        "spec": {"ingressNginxAnnotations": true, "filters": {"before": [there("config-to-filter")]}}}));
+    all.extend(annotated(site));
     all.push(json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
         "metadata": {"name": "ingress-to-filter", "namespace": site.name, "annotations": {"tidegate.dev/filters": format!("{THERE}/ingress-to-filter")}},
         "spec": {"ingressClassName": site.name, "defaultBackend": {"service": {"name": "own", "port": {"number": 80}}}}}));
@@ -303,6 +314,32 @@ fn authorities(site: &Site) -> Vec<Value> {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": THERE},
             "data": {"ca.crt": certificate.chain}}),
         gateway,
+    ]
+}
+
+/// Ingresses whose annotations name what belongs to another namespace.
+fn annotated(site: &Site) -> Vec<Value> {
+    let ingress = |name: &str, annotations: &Value| {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+            "metadata": {"name": name, "namespace": site.name, "annotations": annotations},
+            "spec": {"ingressClassName": site.name, "rules": [{"host": format!("{name}.example"), "http": {"paths": [
+                {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "own", "port": {"number": 80}}}}]}}]}})
+    };
+    let (users, headers) = ("users-by-annotation", "headers-by-annotation");
+    vec![
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": users, "namespace": THERE},
+            "stringData": {"auth": "ann:{SHA}2LnFCCVmUUdhqo4HKKTmYlELFpI="}}),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": headers, "namespace": THERE},
+            "data": {"X-Team": "edge"}}),
+        ingress(
+            users,
+            &json!({"nginx.ingress.kubernetes.io/auth-type": "basic",
+                "nginx.ingress.kubernetes.io/auth-secret": format!("{THERE}/{users}")}),
+        ),
+        ingress(
+            headers,
+            &json!({"nginx.ingress.kubernetes.io/custom-headers": format!("{THERE}/{headers}")}),
+        ),
     ]
 }
 

@@ -345,6 +345,12 @@ pub struct ClientLimitsSpec {
     pub tls_handshake_timeout: Option<Duration>,
     /// Streams at once on an HTTP/2 connection.
     pub streams: Option<u32>,
+    /// How long a connection of a TLSRoute or TCPRoute may be silent.
+    #[serde(deserialize_with = "duration::optional")]
+    pub stream_idle_timeout: Option<Duration>,
+    /// How long a session of UDP may be silent.
+    #[serde(deserialize_with = "duration::optional")]
+    pub session_idle_timeout: Option<Duration>,
 }
 
 /// `GatewayConfig.spec.filters`.

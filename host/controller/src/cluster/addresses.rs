@@ -2,16 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 use kube::api::Api;
-use kube::runtime::watcher::{self, Event};
-use tokio::time::sleep;
+use kube::runtime::watcher::{Config, Event};
 
-use super::backoff::Backoff;
 use super::settings::Settings;
 use super::store::Store;
+use super::watch::{News, follow};
 use crate::api::Key;
 use crate::status::{Address, AddressKind};
 
@@ -62,35 +60,24 @@ pub(super) async fn run(
     store: Arc<Store>,
 ) {
     let api: Api<Service> = Api::namespaced(client, &service.namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", service.name));
-    let mut events = Box::pin(watcher::watcher(api, config));
-    let mut backoff = Backoff::of_watches();
-    let mut complained = false;
+    let config = Config::default().fields(&format!("metadata.name={}", service.name));
     let mut listed = Vec::new();
-    while let Some(event) = events.next().await {
-        let addresses = match event {
-            Ok(Event::Init) => {
-                listed.clear();
-                continue;
-            }
-            Ok(Event::InitApply(object)) => {
-                listed = of_service(&object);
-                continue;
-            }
-            Ok(Event::InitDone) => std::mem::take(&mut listed),
-            Ok(Event::Apply(object)) => of_service(&object),
-            Ok(Event::Delete(_)) => Vec::new(),
-            Err(error) => {
-                if !complained {
+    let tell = |news: News<'_, Service>| {
+        let addresses = match news {
+            News::Event(Event::Init) => return listed.clear(),
+            News::Event(Event::InitApply(object)) => return listed = of_service(&object),
+            News::Event(Event::InitDone) => std::mem::take(&mut listed),
+            News::Event(Event::Apply(object)) => of_service(&object),
+            News::Event(Event::Delete(_)) => Vec::new(),
+            News::Works => return,
+            News::Broken { error, first } => {
+                store.count_watch_error();
+                if first {
                     tracing::warn!(%service, %error, "the Service of --publish-service cannot be watched; its last addresses stay");
                 }
-                complained = true;
-                sleep(backoff.pause()).await;
-                continue;
+                return;
             }
         };
-        complained = false;
-        backoff.reset();
         if addresses.is_empty() {
             tracing::warn!(%service, "the Service of --publish-service has no address yet: Gateways and Ingresses wait for one");
         }
@@ -98,7 +85,8 @@ pub(super) async fn run(
             store.touch();
         }
         store.arrived(AWAITED);
-    }
+    };
+    follow(api, config, tell).await;
 }
 
 /// The load balancer's addresses, else `spec.externalIPs`, else the cluster's own.

@@ -7,6 +7,7 @@
 
 mod deeds;
 mod objects;
+mod seen;
 
 #[cfg(test)]
 mod tests;
@@ -16,25 +17,26 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::StreamExt;
 use kube::Client;
 use kube::api::Api;
 use kube::core::DynamicObject;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher::{Config, Event};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::backoff::Backoff;
 use super::settings::{ServiceType, Settings};
 use super::store::Store;
-use super::{Task, addresses, kinds, spawn};
+use super::watch::{News, follow};
+use super::{Task, kinds, spawn};
+use crate::api::Key;
 use crate::api::core::SERVICE_NAME_LABEL;
-use crate::api::{Key, Kind};
 use crate::status::Address;
 use crate::translate::{Exposed, Translation};
 use deeds::Deed;
 use objects::{Fleet, Made, OWN_LABEL};
+use seen::{Reached, Seen, What, key_of, keyed};
 
 /// What the first synchronisation waits for.
 pub(super) const AWAITED: &str = "the Services of Gateways";
@@ -59,45 +61,6 @@ pub(super) struct GatewayServices {
 struct Said {
     translation: Arc<Translation>,
     assigned: Arc<BTreeMap<Key, IpAddr>>,
-}
-
-/// What the API server has.
-#[derive(Default)]
-struct Seen {
-    /// With our label.
-    services: BTreeMap<Key, Value>,
-    /// With our label.
-    slices: BTreeMap<Key, Value>,
-    /// EndpointSlices of the fleet's Service.
-    fleet: BTreeMap<Key, Value>,
-    /// What was sent last and did not make the object what it should be: sending it again would not either.
-    futile: BTreeMap<(Kind, Key), Value>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Services,
-    Slices,
-    Fleet,
-}
-
-impl What {
-    fn kind(self) -> Kind {
-        match self {
-            Self::Services => Kind::Service,
-            Self::Slices | Self::Fleet => Kind::EndpointSlice,
-        }
-    }
-}
-
-impl Seen {
-    fn of(&mut self, what: What) -> &mut BTreeMap<Key, Value> {
-        match what {
-            What::Services => &mut self.services,
-            What::Slices => &mut self.slices,
-            What::Fleet => &mut self.fleet,
-        }
-    }
 }
 
 impl GatewayServices {
@@ -152,14 +115,16 @@ impl GatewayServices {
 
     /// Where each Gateway that has a Service is reached.
     pub(super) fn addresses(&self) -> BTreeMap<Key, Vec<Address>> {
-        let seen = self.lock();
-        let services = seen.services.values();
-        services
-            .filter_map(|service| {
-                let typed = serde_json::from_value(service.clone()).ok()?;
-                Some((objects::gateway_of(service)?, addresses::of_service(&typed)))
-            })
-            .collect()
+        self.lock().addresses()
+    }
+
+    /// Learns something of what the API server has. Gateways that are reached elsewhere from then on are told of, whoever
+    /// brought the news: where an answer to our own write came first, the watch has nothing new to say.
+    fn learn(&self, what: impl FnOnce(&mut Seen) -> Reached) {
+        let reached = what(&mut self.lock());
+        if reached == Reached::Elsewhere {
+            self.store.touch();
+        }
     }
 
     /// What is exposed from now on.
@@ -177,28 +142,28 @@ impl GatewayServices {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
             None => Api::all_with(self.client.clone(), &resource),
         };
-        let config = watcher::Config::default().labels(&labels);
-        let mut events = Box::pin(watcher::watcher(api, config));
-        let mut backoff = Backoff::of_watches();
+        let config = Config::default().labels(&labels);
         let mut listed = BTreeMap::new();
         let mut first = true;
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    backoff.reset();
-                    let ended = matches!(event, Event::InitDone);
-                    self.take(what, namespace.as_deref(), &mut listed, event);
-                    if ended && std::mem::take(&mut first) {
-                        self.listed_once();
-                    }
-                }
-                Err(error) => {
-                    self.store.count_watch_error();
-                    tracing::warn!(kind = %what.kind(), labels, %error, "Services of Gateways cannot be watched now: what is known stays; --gateway-services needs list and watch of services and endpointslices");
-                    sleep(backoff.pause()).await;
+        let tell = |news: News<'_, DynamicObject>| match news {
+            News::Event(event) => {
+                let ended = matches!(event, Event::InitDone);
+                self.take(what, namespace.as_deref(), &mut listed, event);
+                if ended && std::mem::take(&mut first) {
+                    self.listed_once();
                 }
             }
-        }
+            News::Works => {
+                tracing::info!(kind = %what.kind(), labels, "Services of Gateways can be watched again");
+            }
+            News::Broken { error, first } => {
+                self.store.count_watch_error();
+                if first {
+                    tracing::warn!(kind = %what.kind(), labels, %error, "Services of Gateways cannot be watched now: what is known stays; --gateway-services needs list and watch of services and endpointslices");
+                }
+            }
+        };
+        follow(api, config, tell).await;
     }
 
     fn take(
@@ -208,37 +173,23 @@ impl GatewayServices {
         listed: &mut BTreeMap<Key, Value>,
         event: Event<DynamicObject>,
     ) {
-        let event = match event {
+        match event {
             Event::Init => return listed.clear(),
             Event::InitApply(object) => {
                 let (key, value) = keyed(&object);
                 listed.insert(key, value);
                 return;
             }
-            change => change,
-        };
-        let before = (what == What::Services).then(|| self.addresses());
-        let mut seen = self.lock();
-        let all = seen.of(what);
-        match event {
-            Event::Init | Event::InitApply(_) => {}
             Event::InitDone => {
-                all.retain(|key, _| namespace.is_some_and(|own| key.namespace != own));
-                all.append(listed);
+                self.learn(|seen| seen.replace(what, namespace, std::mem::take(listed)));
             }
             Event::Apply(object) => {
                 let (key, value) = keyed(&object);
-                all.insert(key, value);
+                self.learn(|seen| seen.put(what, key, value));
             }
-            Event::Delete(object) => {
-                all.remove(&keyed(&object).0);
-            }
+            Event::Delete(object) => self.learn(|seen| seen.remove(what, &keyed(&object).0)),
         }
-        drop(seen);
         self.news.notify_one();
-        if before.is_some_and(|before| before != self.addresses()) {
-            self.store.touch();
-        }
     }
 
     fn listed_once(&self) {
@@ -285,7 +236,7 @@ impl GatewayServices {
     /// What there should be.
     fn wanted(&self, said: &Said, seen: &Seen) -> Vec<Made> {
         let resources = self.store.resources();
-        let fleet = Fleet::of(seen.fleet.values());
+        let fleet = Fleet::of(seen.all(What::Fleet).values());
         let gateways = said.translation.exposed.iter();
         gateways
             .filter_map(|(key, ports): (&Key, &BTreeSet<Exposed>)| {
@@ -316,7 +267,7 @@ impl GatewayServices {
         for (what, wanted) in [(What::Services, services), (What::Slices, slices)] {
             for (key, object) in &wanted {
                 let id = (what.kind(), key.clone());
-                let Some(found) = seen.of(what).get(key).cloned() else {
+                let Some(found) = seen.all(what).get(key).cloned() else {
                     deeds.push(Deed::Create((*object).clone()));
                     continue;
                 };
@@ -331,33 +282,10 @@ impl GatewayServices {
                     }
                 }
             }
-            let spare = seen.of(what).iter();
+            let spare = seen.all(what).iter();
             let spare = spare.filter(|(key, _)| !wanted.contains_key(*key));
             deeds.extend(spare.map(|(_, object)| Deed::Delete(object.clone())));
         }
         deeds
     }
-}
-
-fn keyed(object: &DynamicObject) -> (Key, Value) {
-    let key = Key::new(
-        object.metadata.namespace.clone().unwrap_or_default(),
-        object.metadata.name.clone().unwrap_or_default(),
-    );
-    // What an API server sent can be written as it was read.
-    let mut value = serde_json::to_value(object).unwrap_or_default();
-    if value["kind"].is_null() {
-        // Items of lists do not say what they are.
-        let service = !value["spec"].is_null();
-        value["kind"] = if service { "Service" } else { "EndpointSlice" }.into();
-    }
-    (key, value)
-}
-
-fn key_of(object: &Value) -> Key {
-    let text = |field: &str| {
-        let value = object["metadata"][field].as_str();
-        value.unwrap_or_default().to_owned()
-    };
-    Key::new(text("namespace"), text("name"))
 }

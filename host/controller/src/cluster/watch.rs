@@ -1,12 +1,14 @@
-//! One watch: a kind in one namespace or in all, for ever.
+//! Watches: a kind in one namespace or in all, for ever.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::StreamExt;
 use kube::api::{Api, ApiResource};
 use kube::core::DynamicObject;
-use kube::runtime::watcher::{self, Event};
-use kube::{Client, Error};
+use kube::runtime::watcher::{self, Config, Event};
+use kube::{Client, Error, Resource};
+use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use super::backoff::Backoff;
@@ -27,45 +29,50 @@ pub(super) struct Subject {
     pub(super) optional: bool,
 }
 
-/// Watches until it is aborted. A watch that breaks goes on where it was; one that is too old (410) lists anew, and what
-/// is known stays until the listing is complete.
-pub(super) async fn run(client: Client, store: Arc<Store>, subject: Subject) {
-    let (kind, namespace) = &subject.scope;
-    let api: Api<DynamicObject> = match namespace {
-        Some(namespace) => Api::namespaced_with(client, namespace, &subject.resource),
-        None => Api::all_with(client, &subject.resource),
-    };
-    let mut config = watcher::Config::default().timeout(TIMEOUT);
-    if let Some(labels) = &subject.labels {
-        config = config.labels(labels);
-    }
+/// What a watch tells.
+pub(super) enum News<'w, K> {
+    /// Of an object, or of a listing.
+    Event(Event<K>),
+    /// It cannot be followed now, and will be tried again.
+    Broken {
+        error: &'w watcher::Error,
+        /// Whether it had worked until now: what follows need not be said aloud.
+        first: bool,
+    },
+    /// It could not be followed and now can.
+    Works,
+}
+
+/// Watches until it is aborted. A watch that breaks goes on where it was, after pauses that grow until something is heard
+/// again; one that is too old (410) lists anew.
+pub(super) async fn follow<K>(api: Api<K>, config: Config, mut tell: impl FnMut(News<'_, K>))
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let config = config.timeout(TIMEOUT);
     let anew = || Box::pin(watcher::watcher(api.clone(), config.clone()));
     let mut events = anew();
     let mut backoff = Backoff::of_watches();
-    let mut complained = false;
+    let mut broken = false;
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                if matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_)) {
-                    if complained {
-                        tracing::info!(kind = %kind, "the watch works again");
-                    }
-                    complained = false;
+                // That a listing begins was said by nobody else.
+                let heard = !matches!(event, Event::Init | Event::InitApply(_));
+                if heard {
                     backoff.reset();
+                    if std::mem::take(&mut broken) {
+                        tell(News::Works);
+                    }
                 }
-                take(&store, &subject.scope, event);
+                tell(News::Event(event));
             }
             Err(error) => {
-                store.count_watch_error();
-                if subject.optional && is_forbidden(&error) {
-                    store.hide(&subject.scope);
-                }
-                if complained {
-                    tracing::debug!(kind = %kind, %error, "the watch is broken still");
-                } else {
-                    complain(&subject, &error);
-                }
-                complained = true;
+                let first = !std::mem::replace(&mut broken, true);
+                tell(News::Broken {
+                    error: &error,
+                    first,
+                });
                 if is_gone(&error) {
                     events = anew();
                 }
@@ -75,6 +82,34 @@ pub(super) async fn run(client: Client, store: Arc<Store>, subject: Subject) {
     }
 }
 
+/// Keeps the store at what the API server has of the subject. What is known stays until a listing is complete.
+pub(super) async fn run(client: Client, store: Arc<Store>, subject: Subject) {
+    let (kind, namespace) = &subject.scope;
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &subject.resource),
+        None => Api::all_with(client, &subject.resource),
+    };
+    let mut config = Config::default();
+    if let Some(labels) = &subject.labels {
+        config = config.labels(labels);
+    }
+    let tell = |news: News<'_, DynamicObject>| match news {
+        News::Event(event) => take(&store, &subject.scope, event),
+        News::Works => tracing::info!(kind = %kind, "the watch works again"),
+        News::Broken { error, first } => {
+            store.count_watch_error();
+            if subject.optional && is_forbidden(error) {
+                store.hide(&subject.scope);
+            }
+            if first {
+                complain(&subject, error);
+            } else {
+                tracing::debug!(kind = %kind, %error, "the watch is broken still");
+            }
+        }
+    };
+    follow(api, config, tell).await;
+}
 fn take(store: &Store, scope: &Scope, event: Event<DynamicObject>) {
     let raw = store.keeps_raw();
     match event {

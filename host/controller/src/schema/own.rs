@@ -251,6 +251,14 @@ fn client_limits() -> Schema {
             "streams",
             count(1, 10_000, "Streams at once on an HTTP/2 connection. Default 100."),
         ),
+        (
+            "streamIdleTimeout",
+            time("How long a connection of a TLSRoute or TCPRoute may be silent. Default 1h."),
+        ),
+        (
+            "sessionIdleTimeout",
+            time("How long a session of UDP may be silent. Default 60s."),
+        ),
     ])
     .rule(
         "!has(self.requestTargetBytes) || self.requestTargetBytes <= (has(self.requestHeadBytes) ? self.requestHeadBytes : 65536)",

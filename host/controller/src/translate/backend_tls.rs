@@ -364,7 +364,7 @@ fn authorities(
     context: &Context<'_>,
     namespace: &str,
     reference: &LocalObjectReference,
-) -> Result<Vec<u8>, Problem> {
+) -> Result<Arc<[u8]>, Problem> {
     let name = &reference.name;
     let invalid = |message: String| Problem {
         reason: "InvalidCACertificateRef",

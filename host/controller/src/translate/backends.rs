@@ -175,14 +175,22 @@ impl<'a> Context<'a> {
                 ),
             });
         };
-        let reached = self.reach(&Wanted {
+        self.known_backend(&Wanted {
             from,
             namespace,
             name: &reference.name,
             port: PortName::Number(port),
             speaks,
             client_certificate,
-        })?;
+        })
+    }
+
+    /// The backend behind a Service's port, known to the snapshot.
+    ///
+    /// # Errors
+    /// Why it cannot be reached, for condition `ResolvedRefs`.
+    pub(super) fn known_backend(&mut self, wanted: &Wanted<'_>) -> Result<Arc<Backend>, Problem> {
+        let reached = self.reach(wanted)?;
         // Thousands of routes may lead to one Service; its endpoints are gathered for the first.
         if let Some(known) = self.backends.get(&reached.key()) {
             return Ok(known.clone());
@@ -191,11 +199,10 @@ impl<'a> Context<'a> {
         Ok(self.backends.intern(backend))
     }
 
-    /// The backend behind a Service's port, not yet interned: callers may refine it (and then its key) and hand it to
-    /// `self.backends.intern`.
+    /// The same, not yet interned: whether it is needed is known later.
     ///
     /// # Errors
-    /// Why it cannot be reached, for condition `ResolvedRefs`.
+    /// As [`Self::known_backend`].
     pub(super) fn backend(&mut self, wanted: &Wanted<'_>) -> Result<Backend, Problem> {
         let reached = self.reach(wanted)?;
         Ok(self.finish(reached))

@@ -11,16 +11,22 @@ use sha2::{Digest, Sha256};
 use tidegate_model::Certificate;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::kept::Kept;
+use crate::api::Key;
 use crate::api::core::{ConfigMap, Secret};
 
 /// The type of Secret that holds a certificate and its key.
 pub(super) const TLS_SECRET: &str = "kubernetes.io/tls";
 
+static CERTIFICATES: Kept<Secret, Result<Arc<Certificate>, String>> = Kept::new();
+static SECRETS: Kept<Secret, Result<Arc<[u8]>, String>> = Kept::new();
+static MAPS: Kept<ConfigMap, Result<Arc<[u8]>, String>> = Kept::new();
+
 /// Reads a certificate chain with its key and checks that they belong together.
 ///
 /// # Errors
 /// What is wrong with the Secret, with the field and the remedy.
-pub(super) fn read(secret: &Secret) -> Result<Certificate, String> {
+fn read(secret: &Secret) -> Result<Certificate, String> {
     let name = secret.key();
     if secret.spec.kind != TLS_SECRET {
         return Err(format!(
@@ -61,38 +67,49 @@ pub(super) fn read(secret: &Secret) -> Result<Certificate, String> {
     })
 }
 
-/// The certificates of `ca.crt`, PEM, checked to be certificates.
+/// The certificate of a Secret, which is read once as long as it is there.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn of_secret(secret: &Arc<Secret>) -> Result<Arc<Certificate>, String> {
+    CERTIFICATES.get(secret, |secret| read(secret).map(Arc::new))
+}
+
+/// The certificates of `ca.crt`, PEM, checked to be certificates; once as long as the ConfigMap is there.
 ///
 /// # Errors
 /// What is wrong with the ConfigMap and the remedy.
-pub(super) fn authorities(map: &ConfigMap) -> Result<Vec<u8>, String> {
-    let name = map.key();
-    let pem = map
-        .spec
-        .get("ca.crt")
-        .filter(|bytes| !bytes.is_empty())
-        .ok_or_else(|| {
-            format!("ConfigMap {name} has no data[\"ca.crt\"]: put the authorities there, PEM")
-        })?;
-    check_authorities(pem).map_err(|what| format!("ConfigMap {name}, data[\"ca.crt\"]: {what}"))?;
-    Ok(pem.to_vec())
+pub(super) fn authorities(map: &Arc<ConfigMap>) -> Result<Arc<[u8]>, String> {
+    MAPS.get(map, |map| {
+        let pem = map.spec.get("ca.crt");
+        authority("ConfigMap", &map.key(), pem)
+    })
 }
 
 /// As [`authorities`], out of a Secret.
 ///
 /// # Errors
 /// What is wrong with the Secret and the remedy.
-pub(super) fn secret_authorities(secret: &Secret) -> Result<Vec<u8>, String> {
-    let name = secret.key();
-    let pem = secret
-        .spec
-        .get("ca.crt")
-        .filter(|bytes| !bytes.is_empty())
-        .ok_or_else(|| {
-            format!("Secret {name} has no data[\"ca.crt\"]: put the authorities there, PEM")
-        })?;
-    check_authorities(pem).map_err(|what| format!("Secret {name}, data[\"ca.crt\"]: {what}"))?;
-    Ok(pem.to_vec())
+pub(super) fn secret_authorities(secret: &Arc<Secret>) -> Result<Arc<[u8]>, String> {
+    SECRETS.get(secret, |secret| {
+        let pem = secret.spec.get("ca.crt");
+        authority("Secret", &secret.key(), pem)
+    })
+}
+
+/// Forgets what was read out of objects that are gone: there may be keys among it.
+pub(super) fn sweep() {
+    CERTIFICATES.sweep();
+    SECRETS.sweep();
+    MAPS.sweep();
+}
+
+fn authority(kind: &str, name: &Key, pem: Option<&[u8]>) -> Result<Arc<[u8]>, String> {
+    let pem = pem.filter(|bytes| !bytes.is_empty()).ok_or_else(|| {
+        format!("{kind} {name} has no data[\"ca.crt\"]: put the authorities there, PEM")
+    })?;
+    check_authorities(pem).map_err(|what| format!("{kind} {name}, data[\"ca.crt\"]: {what}"))?;
+    Ok(pem.into())
 }
 
 /// Whether a certificate valid for `names` serves `host`, which may be a wildcard itself.

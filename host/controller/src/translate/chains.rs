@@ -127,6 +127,15 @@ impl<'a> Chains<'a> {
 }
 
 impl Surroundings {
+    fn nothing() -> Self {
+        Self {
+            before: Vec::new(),
+            after: Vec::new(),
+            access_log: true,
+            unresolved: Vec::new(),
+        }
+    }
+
     /// The rule with these filters around its own; the rule itself where there is nothing to add, so that listeners share
     /// it.
     pub(super) fn put_around(&self, rule: &Arc<Rule>) -> Arc<Rule> {
@@ -191,6 +200,9 @@ pub(super) fn around_ingress<'a>(
     config: Option<&'a GatewayConfig>,
     ingress: &Key,
 ) -> Surroundings {
+    if config.is_none() && context.chains.policies.is_empty() {
+        return Surroundings::nothing();
+    }
     let places = [
         place(Kind::Namespace, Key::new("", &ingress.namespace), None),
         place(Kind::Ingress, ingress.clone(), None),

@@ -125,7 +125,7 @@ fn authorities(
     context: &Context<'_>,
     gateway: &Gateway,
     reference: &ObjectReference,
-) -> Result<Vec<u8>, Problem> {
+) -> Result<Arc<[u8]>, Problem> {
     let from = Referrer {
         group: Kind::Gateway.group(),
         kind: Kind::Gateway.name(),

@@ -13,7 +13,7 @@ use super::grants::{Grants, Referent, Referrer};
 use super::options::Options;
 use super::problem::Problem;
 use super::slots::Slots;
-use super::{certificates, filters};
+use super::{certificates, filters, ingress};
 use crate::api::core::{ConfigMap, EndpointSlice, SERVICE_NAME_LABEL, Secret, Service};
 use crate::api::reference::SecretObjectReference;
 use crate::api::{Age, Body, Key, Kind, Meta, Object};
@@ -38,6 +38,8 @@ pub(super) struct Context<'a> {
     pub(super) filters: Slots<FilterSpec>,
     /// Filter objects that were read already.
     pub(super) known_filters: filters::Known,
+    /// Bundled filters that annotations of Ingresses asked for.
+    pub(super) bundled: ingress::Bundled,
     /// What stands around the own filters of rules.
     pub(super) chains: Chains<'a>,
     /// What nobody owns, for the log.
@@ -49,7 +51,6 @@ pub(super) struct Context<'a> {
     /// By Service and port name.
     pub(super) endpoints: HashMap<(Key, String), Vec<Endpoint>>,
     slices: HashMap<Key, Vec<&'a EndpointSlice>>,
-    certificates: HashMap<Key, Result<Arc<Certificate>, String>>,
     /// Secrets and ConfigMaps that were asked for, whether or not they are there.
     pub(super) wanted: RefCell<BTreeSet<ObjectId>>,
     /// Ages of objects that were only read, in order, so that they become numbers.
@@ -79,13 +80,13 @@ impl<'a> Context<'a> {
             backends: Slots::default(),
             filters: Slots::default(),
             known_filters: filters::Known::default(),
+            bundled: ingress::Bundled::default(),
             chains: Chains::default(),
             warnings: Vec::new(),
             tls_policies: Policies::default(),
             service_uses: BTreeSet::new(),
             endpoints: HashMap::new(),
             slices,
-            certificates: HashMap::new(),
             wanted: RefCell::default(),
             read_ages: read_ages(resources),
         };
@@ -104,19 +105,19 @@ impl<'a> Context<'a> {
     }
 
     /// The Secret of that name; that it was asked for is remembered. Ask only where the reference is permitted.
-    pub(super) fn secret(&self, namespace: &str, name: &str) -> Option<&'a Secret> {
+    pub(super) fn secret(&self, namespace: &str, name: &str) -> Option<&'a Arc<Secret>> {
         let key = Key::new(namespace, name);
-        let found = self.resources.secrets.get(&key).map(|object| &**object);
+        let found = self.resources.secrets.get(&key);
         self.want(Kind::Secret, key);
         found
     }
 
     /// The ConfigMap of that name; that it was asked for is remembered. Ask only where the reference is permitted.
-    pub(super) fn config_map(&self, namespace: &str, name: &str) -> Option<&'a ConfigMap> {
+    pub(super) fn config_map(&self, namespace: &str, name: &str) -> Option<&'a Arc<ConfigMap>> {
         let key = Key::new(namespace, name);
         let found = self.resources.config_maps.get(&key);
         self.want(Kind::ConfigMap, key);
-        found.map(|object| &**object)
+        found
     }
 
     fn want(&self, kind: Kind, key: Key) {
@@ -144,17 +145,6 @@ impl<'a> Context<'a> {
             name: format!("{}/{}", meta.namespace, meta.name).into(),
             place,
         }
-    }
-
-    /// The certificate in a Secret; each Secret is read once.
-    ///
-    /// # Errors
-    /// What is wrong with the Secret.
-    pub(super) fn certificate(&mut self, secret: &Secret) -> Result<Arc<Certificate>, String> {
-        self.certificates
-            .entry(secret.key())
-            .or_insert_with(|| certificates::read(secret).map(Arc::new))
-            .clone()
     }
 
     /// The certificate that a reference leads to; `invalid` is the reason for references that lead to nothing usable.
@@ -189,7 +179,7 @@ impl<'a> Context<'a> {
         let secret = self
             .secret(namespace, name)
             .ok_or_else(|| problem(absent(self.resources, Kind::Secret, namespace, name)))?;
-        self.certificate(secret).map_err(problem)
+        certificates::of_secret(secret).map_err(problem)
     }
 }
 

@@ -167,10 +167,10 @@ pub(super) struct Bundle<'a> {
 /// What the schema refuses.
 pub(super) fn check_bundled(
     bundled: &tidegate_filters::Bundled,
-    config: &[u8],
+    config: &Value,
     secret: bool,
 ) -> Result<(), String> {
-    schema::check(bundled, config, secret)
+    schema::check_value(bundled, config, secret)
 }
 
 /// The origin of a URL as a backend that is not interned yet.

@@ -311,7 +311,7 @@ pub(super) fn published(context: &Context<'_>, gateway: &GatewayEntry<'_>) -> Ve
                 .options
                 .bind_errors
                 .keys()
-                .any(|at| at.ip() == *address)
+                .any(|at| at.address.ip() == *address)
         };
         return gateway
             .bind

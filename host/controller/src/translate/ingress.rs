@@ -34,6 +34,7 @@ use super::sites::Ports;
 use super::tables::Site;
 use crate::api::Key;
 use crate::api::core::Ingress;
+pub(super) use annotations::Bundled;
 use annotations::{Annotated, Survey};
 use rules::Plan;
 

@@ -307,7 +307,7 @@ fn kinds(
 }
 
 /// A kind of the Gateway API.
-pub(super) fn group_kind(kind: Kind) -> RouteGroupKind {
+fn group_kind(kind: Kind) -> RouteGroupKind {
     RouteGroupKind {
         group: kind.group().to_owned(),
         kind: kind.name().to_owned(),

@@ -33,6 +33,7 @@ mod grpc;
 mod http;
 mod ingress;
 mod ingress_class;
+mod kept;
 mod listener_sets;
 mod listeners;
 mod namespaces;
@@ -60,7 +61,7 @@ use tidegate_model::{FilterSpec, FilterVerdicts, Snapshot};
 
 pub use exposed::Exposed;
 pub use filters::docker_config;
-pub use options::Options;
+pub use options::{Bind, Options};
 
 use crate::api::Key;
 use crate::resources::{ObjectId, Resources};
@@ -111,6 +112,7 @@ pub fn translate(
     reading::report(&mut context);
     let unused = filters::unused(&mut context);
     let exposed = exposed::of(&context, &gateways);
+    certificates::sweep();
     Translation {
         snapshot: Snapshot {
             generation: 0,

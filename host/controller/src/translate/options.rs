@@ -1,6 +1,7 @@
 //! What a translation depends on besides the objects.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::api::Key;
@@ -36,11 +37,29 @@ pub struct Options {
     /// Addresses given to Gateways out of a pool; they bind there.
     pub assigned: BTreeMap<Key, IpAddr>,
     /// What the data plane could not bind, and why.
-    pub bind_errors: BTreeMap<SocketAddr, String>,
+    pub bind_errors: BTreeMap<Bind, String>,
     /// The bundle version of the Gateway API's CRDs in the cluster, as annotated; `None` without a cluster.
     pub gateway_api_version: Option<String>,
     /// Seconds since 1970, for warnings about expired certificates; `None` gives no such warnings.
     pub now: Option<i64>,
+}
+
+/// What the data plane binds. TCP and UDP have ports of their own.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Bind {
+    /// Where.
+    pub address: SocketAddr,
+    /// For datagrams.
+    pub udp: bool,
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.udp {
+            f.write_str("UDP ")?;
+        }
+        self.address.fmt(f)
+    }
 }
 
 impl Default for Options {

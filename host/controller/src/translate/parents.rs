@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::context::Context;
 use super::gateways::Gateways;
-use super::listeners::{Entry, group_kind};
+use super::listeners::Entry;
 use super::namespaces;
 use super::problem::Problem;
 use super::routes::RouteFacts;
@@ -210,11 +210,15 @@ fn admit(
     reference: &ParentReference,
     candidates: Vec<usize>,
 ) -> Result<Vec<usize>, Problem> {
-    let wanted = group_kind(route.kind);
-    let parent = format!("{} {}", reference.kind, reference.name);
+    let (group, kind) = (route.kind.group(), route.kind.name());
+    let takes = |entry: &Entry<'_>| {
+        let mut kinds = entry.kinds.iter();
+        kinds.any(|taken| taken.group == group && taken.kind == kind)
+    };
+    let parent = format_args!("{} {}", reference.kind, reference.name);
     let of_kind: Vec<usize> = candidates
         .into_iter()
-        .filter(|index| gateways.listeners[*index].kinds.contains(&wanted))
+        .filter(|index| takes(&gateways.listeners[*index]))
         .collect();
     if of_kind.is_empty() {
         return Err(Problem::new(

@@ -1,9 +1,12 @@
 //! The statuses of Gateways, ListenerSets and their listeners, once routes are attached.
 
+use tidegate_model::Protocol;
+
 use super::client_validation;
 use super::context::Context;
 use super::gateways::{GatewayEntry, Gateways, SetEntry, published};
 use super::listeners::Entry;
+use super::options::Bind;
 use super::problem::Problem;
 use crate::status::{Condition, ListenerStatus};
 
@@ -164,7 +167,9 @@ fn programmed(
         .filter(|_| gateway.asked)
         .flat_map(|address| {
             let errors = &context.options.bind_errors;
-            errors.iter().filter(move |(at, _)| at.ip() == *address)
+            errors
+                .iter()
+                .filter(move |(at, _)| at.address.ip() == *address)
         })
         .map(|(at, why)| {
             format!("cannot listen on {at}: {why}; give an address of this host in spec.addresses")
@@ -223,7 +228,11 @@ fn bound(
     let errors = &context.options.bind_errors;
     let failures: Vec<String> = binds
         .iter()
-        .filter_map(|bind| Some(format!("cannot listen on {bind}: {}", errors.get(bind)?)))
+        .map(|address| Bind {
+            address: *address,
+            udp: entry.protocol == Some(Protocol::Udp),
+        })
+        .filter_map(|bind| Some(format!("cannot listen on {bind}: {}", errors.get(&bind)?)))
         .collect();
     if failures.is_empty() || failures.len() < binds.len() || gateway.asked {
         return Ok(());

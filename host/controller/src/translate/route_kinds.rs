@@ -11,10 +11,13 @@ use super::parents::Parent;
 use super::problem::Problem;
 use super::routes::RouteFacts;
 use crate::api::Kind;
+use crate::resources::Resources;
 
 /// The hostnames that routes took so far, by listener and kind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Taken {
+    /// Whether there are routes of both kinds at all.
+    both: bool,
     by_listener: HashMap<(usize, Kind), Hosts>,
 }
 
@@ -26,8 +29,19 @@ struct Hosts {
 }
 
 impl Taken {
+    /// Nothing is taken yet.
+    pub(super) fn new(resources: &Resources) -> Self {
+        Self {
+            both: !resources.http_routes.is_empty() && !resources.grpc_routes.is_empty(),
+            by_listener: HashMap::new(),
+        }
+    }
+
     /// Notes what a route has on a listener with this hostname.
     pub(super) fn add(&mut self, index: usize, listener: &HostPattern, route: &RouteFacts<'_>) {
+        if !self.both {
+            return;
+        }
         let title: Arc<str> = route.title().into();
         let hosts = self.by_listener.entry((index, route.kind)).or_default();
         for hostname in route

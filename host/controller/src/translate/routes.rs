@@ -103,7 +103,7 @@ impl<'a> RouteFacts<'a> {
 /// Attaches all routes and writes their statuses.
 pub(super) fn attach<'a>(context: &mut Context<'a>, gateways: &mut Gateways<'a>) -> Attached {
     let mut attached = Attached::default();
-    let mut taken = Taken::default();
+    let mut taken = Taken::new(context.resources);
     for route in all(context) {
         attach_one(context, gateways, &route, &mut taken, &mut attached);
     }
@@ -177,7 +177,7 @@ fn attach_one(
     let mark = (context.backends.mark(), context.filters.mark());
     context.service_uses.clear();
     let built = build_for(context, gateways, route, &listeners);
-    let first = built.values().next();
+    let first = built.first().map(|(_, built)| built);
     let unusable = first
         .filter(|built| built.rules.is_empty())
         .and_then(Built::why_unusable);
@@ -201,27 +201,29 @@ fn attach_one(
     report(context, gateways, facts, &parents, built);
 }
 
-/// The rules, once for each certificate that the Gateways of the route present to backends.
+/// The rules, once for each certificate that the Gateways of the route present to backends, by its name.
 fn build_for(
     context: &mut Context<'_>,
     gateways: &Gateways<'_>,
     route: &Route<'_>,
     listeners: &BTreeSet<usize>,
-) -> BTreeMap<Option<Arc<str>>, Built> {
-    let mut wanted: BTreeMap<Option<Arc<str>>, Option<Arc<Certificate>>> = BTreeMap::new();
+) -> Vec<(Option<Arc<str>>, Built)> {
+    let mut wanted: Vec<Option<&Arc<Certificate>>> = Vec::new();
     for index in listeners {
         let gateway = &gateways.gateways[gateways.listeners[*index].gateway];
-        let certificate = gateway.client_certificate.clone();
-        wanted.insert(certificate.as_ref().map(|c| c.name.clone()), certificate);
+        wanted.push(gateway.client_certificate.as_ref());
     }
     if wanted.is_empty() {
-        wanted.insert(None, None);
+        wanted.push(None);
     }
+    let name = |certificate: Option<&Arc<Certificate>>| certificate.map(|c| c.name.clone());
+    wanted.sort_by_key(|certificate| name(*certificate));
+    wanted.dedup_by_key(|certificate| name(*certificate));
     wanted
         .into_iter()
-        .map(|(name, certificate)| {
-            let built = rules::build(context, &route.facts, &route.plans, certificate.as_ref());
-            (name, built)
+        .map(|certificate| {
+            let built = rules::build(context, &route.facts, &route.plans, certificate);
+            (name(certificate), built)
         })
         .collect()
 }
@@ -230,7 +232,7 @@ fn place(
     context: &mut Context<'_>,
     gateways: &mut Gateways<'_>,
     route: &Route<'_>,
-    built: &BTreeMap<Option<Arc<str>>, Built>,
+    built: &[(Option<Arc<str>>, Built)],
     listeners: &BTreeSet<usize>,
     taken: &mut Taken,
     attached: &mut Attached,
@@ -245,14 +247,16 @@ fn place(
         ));
         let gateway = &gateways.gateways[entry.gateway];
         let certificate = gateway.client_certificate.as_ref().map(|c| c.name.clone());
-        let Some(built) = built.get(&certificate) else {
+        let Some((_, built)) = built.iter().find(|(name, _)| *name == certificate) else {
             continue;
         };
-        attached
-            .uses
-            .entry(gateway.object.key())
-            .or_default()
-            .extend(uses.iter().cloned());
+        let all_uses = attached.uses.entry(gateway.object.key()).or_default();
+        for used in &uses {
+            // Thousands of routes may lead to one Service.
+            if !all_uses.contains(used) {
+                all_uses.insert(used.clone());
+            }
+        }
         taken.add(*index, &entry.hostname, facts);
         if !gateways.serves(*index) {
             continue;

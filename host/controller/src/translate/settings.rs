@@ -4,10 +4,10 @@
 //! the oldest whose class asks for any. The others are told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use tidegate_model::{ListenerLimits, ListenerSettings};
 
+use super::options::Bind;
 use super::tables::Site;
 use crate::api::Key;
 use crate::api::tidegate::GatewayConfig;
@@ -38,11 +38,11 @@ pub(super) fn of_address(sites: &[&Site]) -> ListenerSettings {
 
 /// GatewayConfigs that do not hold at an address, and why.
 pub(super) fn overruled(sites: &[Site]) -> BTreeSet<(Key, String)> {
-    let mut first: BTreeMap<SocketAddr, &Asked> = BTreeMap::new();
+    let mut first: BTreeMap<Bind, &Asked> = BTreeMap::new();
     let mut overruled = BTreeSet::new();
     for (bind, asked) in sites
         .iter()
-        .flat_map(|site| site.asked.iter().map(|asked| (site.bind, asked)))
+        .flat_map(|site| site.asked.iter().map(|asked| (site.socket(), asked)))
     {
         let holds = *first.entry(bind).or_insert(asked);
         if holds.settings != asked.settings {
@@ -70,6 +70,8 @@ fn read(config: &GatewayConfig) -> ListenerSettings {
             body_idle_timeout: limits.body_idle_timeout,
             handshake_timeout: limits.tls_handshake_timeout,
             streams: limits.streams,
+            stream_idle_timeout: limits.stream_idle_timeout,
+            session_idle_timeout: limits.session_idle_timeout,
         },
     }
 }

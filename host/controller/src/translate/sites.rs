@@ -101,12 +101,17 @@ pub(super) fn all(
         if !gateways.serves(index) {
             continue;
         }
-        let routes = placements.remove(&index).unwrap_or_default();
+        let mut routes = placements.remove(&index).unwrap_or_default();
         let passed_on = streams.remove(&index).unwrap_or_default();
         let config = context.chains.config(&gateway.object.key());
-        let config = config.filter(|_| protocol != Protocol::Udp);
         let asked: Vec<Asked> = config.and_then(Asked::of).into_iter().collect();
-        for bind in gateways.binds(context, entry) {
+        let mut binds = gateways.binds(context, entry).into_iter().peekable();
+        while let Some(bind) = binds.next() {
+            // There are thousands of routes, and most often one address.
+            let routes = match binds.peek() {
+                Some(_) => routes.clone(),
+                None => std::mem::take(&mut routes),
+            };
             sites.push(Site {
                 owner: gateway.object.key().to_string().into(),
                 name: entry.name().into(),
@@ -117,7 +122,7 @@ pub(super) fn all(
                 filters: entry.filters.clone(),
                 tls: entry.tls.clone(),
                 asked: asked.clone(),
-                routes: routes.clone(),
+                routes,
                 streams: entry.streams,
                 passed_on: passed_on.clone(),
             });

@@ -18,6 +18,7 @@ use tidegate_model::{
     Protocol, RouteTable, StreamTls, Streams,
 };
 
+use super::options::Bind;
 use super::routes::Placed;
 use super::settings::{self, Asked};
 use super::streams::PlacedStream;
@@ -72,6 +73,14 @@ impl Terms {
 }
 
 impl Site {
+    /// What has to be bound for it.
+    pub(super) fn socket(&self) -> Bind {
+        Bind {
+            address: self.bind,
+            udp: self.protocol == Protocol::Udp,
+        }
+    }
+
     fn terms(&self) -> Terms {
         Terms::of(self.streams, self.tls.as_deref())
     }
@@ -80,17 +89,13 @@ impl Site {
 /// Builds the listeners of a snapshot. Sites come in order of precedence; one that speaks another protocol than an
 /// earlier one of its address is left out (callers have said so in its conditions).
 pub(super) fn build(sites: &[Site]) -> Vec<Arc<Listener>> {
-    let mut by_bind: BTreeMap<(SocketAddr, bool), Vec<&Site>> = BTreeMap::new();
+    let mut by_bind: BTreeMap<Bind, Vec<&Site>> = BTreeMap::new();
     for site in sites {
-        let transport = site.protocol == Protocol::Udp;
-        by_bind
-            .entry((site.bind, transport))
-            .or_default()
-            .push(site);
+        by_bind.entry(site.socket()).or_default().push(site);
     }
     by_bind
         .into_iter()
-        .map(|((bind, _), mut sites)| {
+        .map(|(Bind { address: bind, .. }, mut sites)| {
             let (port, first) = (sites[0].port, sites[0].protocol);
             sites.retain(|site| site.protocol.shares_address_with(first));
             let https = sites.iter().any(|site| site.protocol == Protocol::Https);
@@ -208,8 +213,10 @@ fn narrowest(site: &Site) -> Option<&HostPattern> {
 fn host(pattern: &HostPattern, standings: &[&Standing<'_>]) -> ListenerHost {
     let mut host = ListenerHost::default();
     let mut certificates = Vec::new();
-    let mut tables: HashMap<&HostPattern, RouteTable> = HashMap::new();
-    let mut known = HashSet::new();
+    let placed = standings.iter().map(|standing| standing.site.routes.len());
+    let most = placed.sum();
+    let mut tables: HashMap<&HostPattern, RouteTable> = HashMap::with_capacity(most);
+    let mut known = HashSet::with_capacity(most);
     for Standing { site, narrowest } in standings {
         host.names.push(site.name.clone());
         host.filters.extend(site.filters.iter().cloned());

@@ -8,8 +8,9 @@ use kube::core::DynamicObject;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::GatewayServices;
 use super::objects::OWN_LABEL;
-use super::{GatewayServices, What, key_of, keyed};
+use super::seen::{What, key_of, keyed};
 use crate::api::Key;
 use crate::cluster::kinds;
 
@@ -47,11 +48,11 @@ impl GatewayServices {
             Ok(Ok(Some(object))) => {
                 // The next round need not wait for the watch.
                 let (key, value) = keyed(&object);
-                self.lock().of(what).insert(key, value);
+                self.learn(|seen| seen.put(what, key, value));
                 true
             }
             Ok(Ok(None)) => {
-                self.lock().of(what).remove(&key);
+                self.learn(|seen| seen.remove(what, &key));
                 true
             }
             Ok(Err(error)) => {

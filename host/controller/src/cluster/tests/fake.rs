@@ -38,6 +38,8 @@ struct State {
     served: Vec<(String, String, String)>,
     /// Fields of statuses that the schema does not know.
     pruned: Vec<String>,
+    /// What new objects of a collection get besides what their makers say.
+    given: Vec<(String, Value)>,
 }
 
 /// Labels that a request asks for, all of them equalities.
@@ -139,6 +141,11 @@ impl Fake {
     /// Drops a field of every status that is written.
     pub(super) fn prune(&self, field: &str) {
         self.lock().pruned.push(field.to_owned());
+    }
+
+    /// Gives it to every new object of the collection, as controllers of a cluster do.
+    pub(super) fn give(&self, plural: &str, fields: Value) {
+        self.lock().given.push((plural.to_owned(), fields));
     }
 
     /// Puts an object at a path, and tells watches.
@@ -326,7 +333,12 @@ impl State {
                 if self.objects.contains_key(&path) {
                     return json!({"kind": "Status", "status": "Failure", "code": 409, "reason": "AlreadyExists", "message": "exists"});
                 }
-                self.put(&path, body.clone());
+                let given = self
+                    .given
+                    .iter()
+                    .filter(|(plural, _)| *plural == parsed.plural);
+                let new = given.fold(body.clone(), |new, (_, fields)| merged(new, fields));
+                self.put(&path, new);
                 self.objects[&path].clone()
             }
             ("PUT" | "PATCH", Some(_)) => {

@@ -1,7 +1,10 @@
 //! A Service for each Gateway.
 
+use std::time::Duration;
+
 use http::Method;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::fake::{Fake, until};
 use super::{GATEWAY, apply, gateway, settings, shop};
@@ -155,4 +158,50 @@ async fn one_that_does_not_lead_makes_none() {
     .await;
     assert!(!cluster.is_leading());
     assert_eq!(fake.asked("POST /api/v1/namespaces/shop/services"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_the_answer_to_our_own_write_brings_is_told_of() {
+    let fake = fake();
+    fake.give("services", json!({"spec": {"clusterIPs": ["10.96.0.7"]}}));
+    let settings = Settings {
+        gateway_services: Some(ServiceType::ClusterIp),
+        ..with_services()
+    };
+    let mut cluster = Cluster::start(fake.client(), settings);
+    until("synchronised", || cluster.is_synced()).await;
+    // The watches say nothing from now on.
+    for (path, plural) in [
+        ("/api/v1/services", "services"),
+        ("/apis/discovery.k8s.io/v1/endpointslices", "endpointslices"),
+    ] {
+        fake.stall(path);
+        fake.end_watches(plural, "");
+    }
+    while timeout(Duration::from_secs(5), cluster.changed())
+        .await
+        .is_ok()
+    {}
+    assert!(addresses(&mut cluster).is_empty());
+    let told = timeout(Duration::from_secs(60), cluster.changed()).await;
+    assert!(fake.get(SERVICE).is_some(), "it was made");
+    assert!(told.is_ok(), "nobody heard of it");
+    assert_eq!(addresses(&mut cluster), ["10.96.0.7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_too_old_lists_anew() {
+    let fake = fake();
+    let mut cluster = Cluster::start(fake.client(), with_services());
+    until("synchronised", || cluster.is_synced()).await;
+    apply(&mut cluster);
+    until("made", || fake.get(SLICE).is_some()).await;
+    // Nobody is told that it is gone, and only a listing can show it.
+    fake.delete_unseen(SLICE);
+    let path = "/apis/discovery.k8s.io/v1/endpointslices";
+    for _ in 0..2 {
+        fake.fail(Method::GET, path, 410);
+    }
+    fake.end_watches("endpointslices", "");
+    until("made again", || fake.get(SLICE).is_some()).await;
 }

@@ -26,19 +26,27 @@ pub(super) fn check(bundled: &Bundled, text: &[u8], secret: bool) -> Result<(), 
             )
         })?
     };
+    check_value(bundled, &value, secret)
+}
+
+/// As [`check`], of a configuration that is JSON by its nature.
+///
+/// # Errors
+/// What the schema refuses.
+pub(super) fn check_value(bundled: &Bundled, value: &Value, secret: bool) -> Result<(), String> {
     let Some(validator) = validators().get(bundled.name) else {
         return Ok(());
     };
+    if validator.is_valid(value) {
+        return Ok(());
+    }
     let mut problems: Vec<String> = validator
-        .iter_errors(&value)
+        .iter_errors(value)
         .map(|error| {
             let place = place(error.instance_path().as_str());
             format!("{place}: {}", shortened(told(bundled, &error, secret)))
         })
         .collect();
-    if problems.is_empty() {
-        return Ok(());
-    }
     let more = problems.len().saturating_sub(3);
     problems.truncate(3);
     let mut message = problems.join("; ");

@@ -67,7 +67,7 @@ fn service(
             ));
         }
     };
-    let found = context.backend(&Wanted {
+    let found = context.known_backend(&Wanted {
         from: Referrer {
             group: Kind::Ingress.group(),
             kind: Kind::Ingress.name(),
@@ -85,10 +85,7 @@ fn service(
         client_certificate: None,
     });
     match found {
-        Ok(backend) => (
-            BackendTarget::Backend(context.backends.intern(backend)),
-            Ok(()),
-        ),
+        Ok(backend) => (BackendTarget::Backend(backend), Ok(())),
         Err(problem) if problem.reason == "BackendNotFound" => {
             let backend = context.backends.intern(Backend {
                 slot: 0,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::sync::Arc;
 
 use tidegate_model::{HostPattern, PathMatch};
 
@@ -11,7 +12,7 @@ use super::rules::DefaultFor;
 /// What two rules cannot both have.
 #[derive(PartialEq, Eq, Hash)]
 enum Claim {
-    Path(HostPattern, Shape, String),
+    Path(HostPattern, Shape, Arc<str>),
     Default(HostPattern),
 }
 
@@ -23,16 +24,17 @@ enum Shape {
 
 /// Warns the younger of two that ask for the same. The tables give the older one precedence without being told.
 pub(super) fn mark(entries: &mut [Entry<'_>]) {
-    let mut taken: HashMap<Claim, (usize, String)> = HashMap::new();
+    // Which Ingress has it, and which of its plans.
+    let mut taken: HashMap<Claim, (usize, usize)> = HashMap::new();
     for index in 0..entries.len() {
         let mut warnings = Vec::new();
-        for plan in &entries[index].plans {
+        for (at, plan) in entries[index].plans.iter().enumerate() {
             let claim = match (plan.default, &plan.entry.matches.path) {
                 (None, PathMatch::Exact(path)) => {
-                    Claim::Path(plan.host.clone(), Shape::Exact, path.to_string())
+                    Claim::Path(plan.host.clone(), Shape::Exact, path.clone())
                 }
                 (None, PathMatch::Prefix(path)) => {
-                    Claim::Path(plan.host.clone(), Shape::Prefix, path.to_string())
+                    Claim::Path(plan.host.clone(), Shape::Prefix, path.clone())
                 }
                 (Some(DefaultFor::OwnHost | DefaultFor::Everything), _) => {
                     Claim::Default(plan.host.clone())
@@ -41,13 +43,14 @@ pub(super) fn mark(entries: &mut [Entry<'_>]) {
                 (Some(DefaultFor::OtherHosts), _)
                 | (None, PathMatch::Regex(_) | PathMatch::GrpcMethod(_)) => continue,
             };
-            let (winner, place) = match taken.entry(claim) {
-                Slot::Occupied(first) => first.get().clone(),
+            let (winner, first) = match taken.entry(claim) {
+                Slot::Occupied(first) => *first.get(),
                 Slot::Vacant(free) => {
-                    free.insert((index, plan.place.clone()));
+                    free.insert((index, at));
                     continue;
                 }
             };
+            let place = &entries[winner].plans[first].place;
             let (own, host) = (&plan.place, &plan.host);
             let older = entries[winner].object;
             warnings.push(match (plan.default.is_some(), winner == index) {

@@ -33,7 +33,7 @@ pub(super) struct Plan {
 }
 
 /// A path as it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Written {
     pub(super) path: String,
     pub(super) is_exact: bool,

@@ -7,6 +7,7 @@ use tidegate_model::{HostPattern, Protocol};
 use super::Entry;
 use super::tls::HostCertificates;
 use crate::translate::context::Context;
+use crate::translate::options::Bind;
 use crate::translate::routes::Placed;
 use crate::translate::sites::Ports;
 use crate::translate::tables::{Site, Terms};
@@ -62,7 +63,11 @@ pub(super) fn all(
                 );
                 continue;
             }
-            if let Some(why) = context.options.bind_errors.get(&bind) {
+            let tcp = Bind {
+                address: bind,
+                udp: false,
+            };
+            if let Some(why) = context.options.bind_errors.get(&tcp) {
                 warn_all(
                     entries,
                     &format!(

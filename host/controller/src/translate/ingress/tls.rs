@@ -12,7 +12,7 @@ use super::{Entry, rules};
 use crate::api::Kind;
 use crate::api::core::IngressTLS;
 use crate::translate::absent::absent;
-use crate::translate::certificates::covers;
+use crate::translate::certificates::{covers, of_secret};
 use crate::translate::context::Context;
 use crate::translate::problem::Problem;
 
@@ -184,7 +184,7 @@ fn certificate(
             absent(context.resources, Kind::Secret, namespace, name)
         )));
     };
-    context.certificate(secret).map_err(problem)
+    of_secret(secret).map_err(problem)
 }
 
 /// The hosts of the entry; without any those of the rules.

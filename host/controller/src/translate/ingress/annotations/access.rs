@@ -79,7 +79,7 @@ pub(super) fn basic(
 fn usable(config: &Value) -> Result<(), String> {
     let bundled: &Bundled = tidegate_filters::get("basic-auth")
         .ok_or("the filter basic-auth is not part of this build; use one that has it")?;
-    filters::check_bundled(bundled, config.to_string().as_bytes(), true)
+    filters::check_bundled(bundled, config, true)
 }
 
 fn secret<'a>(
@@ -91,6 +91,7 @@ fn secret<'a>(
     permit(context, own, Kind::Secret, namespace, name)?;
     context
         .secret(namespace, name)
+        .map(|secret| &**secret)
         .ok_or_else(|| absent(context.resources, Kind::Secret, namespace, name))
 }
 

@@ -3,6 +3,7 @@
 //! A header decides before a cookie, and that before weights. What decides becomes further matches of the main Ingress's paths;
 //! its other annotations hold for both, those of the canary for nothing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderName, header};
@@ -114,14 +115,16 @@ pub(in crate::translate::ingress) fn take(entries: &mut [Entry<'_>]) -> Canaries
 impl Canaries {
     /// Puts the canaries beside the paths that they name.
     pub(super) fn join(self, entries: &mut [Entry<'_>]) {
+        if self.0.is_empty() {
+            return;
+        }
+        let mains = mains(entries);
         for beside in self.0 {
-            let place = entries.iter().enumerate().find_map(|(at, entry)| {
-                entry.annotated.as_ref()?;
-                let same = |plan: &Plan| {
-                    plan.written.as_ref() == Some(&beside.written) && plan.host == beside.host
-                };
-                Some((at, entry.plans.iter().position(same)?))
-            });
+            let same = |plan: &Plan| {
+                plan.written.as_ref() == Some(&beside.written) && plan.host == beside.host
+            };
+            let main = mains.get(&(beside.host.clone(), beside.written.clone()));
+            let place = main.and_then(|at| Some((*at, entries[*at].plans.iter().position(same)?)));
             let Some((main, plan)) = place else {
                 entries[beside.entry].warnings.push(format!(
                     "{}: no Ingress that is no canary has this path for host {}, so this one gets no requests; give both the same host, path and pathType",
@@ -151,6 +154,21 @@ impl Canaries {
             entries[beside.entry].canary_of.insert(main_name);
         }
     }
+}
+
+/// The first Ingress that has each path.
+fn mains(entries: &[Entry<'_>]) -> HashMap<(HostPattern, Written), usize> {
+    let mut mains = HashMap::new();
+    for (at, entry) in entries.iter().enumerate() {
+        let plans = entry.plans.iter().filter(|_| entry.annotated.is_some());
+        for plan in plans {
+            if let Some(written) = &plan.written {
+                let path = (plan.host.clone(), written.clone());
+                mains.entry(path).or_insert(at);
+            }
+        }
+    }
+    mains
 }
 
 impl Canary {

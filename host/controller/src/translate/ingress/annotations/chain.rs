@@ -7,6 +7,9 @@
 //!
 //! Changes of responses come first, because nginx makes them to the gateway's own answers, too.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use serde_json::Value;
 use tidegate_model::{Concurrency, Filter, FilterId, FilterVerdict, HostPattern, UrlRewrite};
 
@@ -47,6 +50,17 @@ pub(super) struct Chain {
     /// Why the path is closed.
     pub(super) problems: Vec<Problem>,
 }
+
+/// A bundled filter that is part of the snapshot.
+#[derive(Clone, Debug)]
+pub(in crate::translate) struct Made {
+    filter: Filter,
+    /// Why every path that needs it is closed.
+    refusal: Option<String>,
+}
+
+/// Those that were made so far, by namespace and name.
+pub(in crate::translate) type Bundled = HashMap<(Arc<str>, String), Made>;
 
 /// Makes the filters of a path.
 pub(super) fn make(
@@ -162,7 +176,8 @@ impl Maker<'_, '_> {
                 secret: true,
                 ..self.bundle("basic-auth", "basic-auth", &basic.0)
             };
-            self.push("auth-secret", bundle);
+            // Its schema was asked when the annotations were read.
+            self.push("auth-secret", bundle, |_| Ok(()));
         }
         let Some(ext_auth) = &location.ext_auth else {
             return;
@@ -178,7 +193,7 @@ impl Maker<'_, '_> {
                     clusters: vec![("auth", backend)],
                     ..self.bundle("ext-auth", &name, &config)
                 };
-                self.push("auth-url", bundle);
+                self.push("auth-url", bundle, check);
             }
             Err((annotation, why)) => self.chain.problems.push(denial(annotation, &why)),
         }
@@ -246,37 +261,43 @@ impl Maker<'_, '_> {
             name: format!("Ingress/*/{name}"),
             ..self.bundle(module, name, config)
         };
-        let key = format!("{}/{}", bundle.namespace, bundle.name);
-        match self.context.filters.get(&key) {
-            Some(known) => self.chain.filters.push(Filter::Wasm(known.clone())),
-            None => self.push(annotation, bundle),
-        }
+        self.push(annotation, bundle, check);
     }
 
     fn bundled(&mut self, annotation: &str, module: &str, name: &str, config: &Value) {
         let bundle = self.bundle(module, name, config);
-        self.push(annotation, bundle);
+        self.push(annotation, bundle, check);
     }
 
     /// Puts a filter into the chain. What its schema refuses, or what it refused itself when it was started, closes the path: it is
-    /// said of the annotation, since no Filter object stands for it.
-    fn push(&mut self, annotation: &str, bundle: Bundle<'_>) {
-        let known = tidegate_filters::get(bundle.module);
-        let checked = known.map_or(Ok(()), |known| {
-            filters::check_bundled(known, bundle.config.to_string().as_bytes(), bundle.secret)
-        });
-        let refused = checked.err().or_else(|| self.verdict(&bundle));
-        if let Some(why) = refused {
+    /// said of the annotation, since no Filter object stands for it. Of many paths with one filter the first pays for the answer.
+    fn push(
+        &mut self,
+        annotation: &str,
+        bundle: Bundle<'_>,
+        check: impl FnOnce(&Bundle<'_>) -> Result<(), String>,
+    ) {
+        let module = bundle.module;
+        let id = (bundle.namespace.clone(), bundle.name.clone());
+        let made = match self.context.bundled.get(&id) {
+            Some(known) => known.clone(),
+            None => {
+                let refusal = check(&bundle).err().or_else(|| self.verdict(&bundle));
+                let filter = filters::bundled(self.context, bundle);
+                let made = Made { filter, refusal };
+                self.context.bundled.insert(id, made.clone());
+                made
+            }
+        };
+        if let Some(why) = made.refusal {
             self.chain.problems.push(denial(
                 annotation,
                 &format!(
-                    "the bundled filter {} refuses what it comes to: {why}; correct the value",
-                    bundle.module
+                    "the bundled filter {module} refuses what it comes to: {why}; correct the value"
                 ),
             ));
         }
-        let filter = filters::bundled(self.context, bundle);
-        self.chain.filters.push(filter);
+        self.chain.filters.push(made.filter);
     }
 
     fn verdict(&self, bundle: &Bundle<'_>) -> Option<String> {
@@ -294,6 +315,13 @@ impl Maker<'_, '_> {
             _ => None,
         }
     }
+}
+
+/// What the schema of a bundled filter says of its configuration.
+fn check(bundle: &Bundle<'_>) -> Result<(), String> {
+    tidegate_filters::get(bundle.module).map_or(Ok(()), |known| {
+        filters::check_bundled(known, bundle.config, bundle.secret)
+    })
 }
 
 /// The name of an Ingress's counters.

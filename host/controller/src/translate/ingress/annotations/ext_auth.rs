@@ -124,17 +124,17 @@ fn read_place(url: &str, host: &HostPattern) -> Result<Place, String> {
 
 /// Where the service is: a Service that is named as the cluster's DNS names it, or whatever host the URL names.
 fn cluster(context: &mut Context<'_>, origin: &str) -> Result<Arc<Backend>, String> {
-    let backend = match service(context, origin) {
-        Some(backend) => backend,
-        None => filters::origin(origin, context.options.standalone)
-            .map_err(|why| format!("{origin:?} {why}"))?,
-    };
+    if let Some(backend) = service(context, origin) {
+        return Ok(backend);
+    }
+    let backend = filters::origin(origin, context.options.standalone)
+        .map_err(|why| format!("{origin:?} {why}"))?;
     Ok(context.backends.intern(backend))
 }
 
 /// The Service behind `http://name.namespace.svc:port`, asked directly; reachable for everybody in the cluster as it is, so
 /// that no grant is asked for.
-fn service(context: &mut Context<'_>, origin: &str) -> Option<Backend> {
+fn service(context: &mut Context<'_>, origin: &str) -> Option<Arc<Backend>> {
     let authority = origin.strip_prefix("http://")?;
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) => (host, port.parse().ok()?),
@@ -160,7 +160,7 @@ fn service(context: &mut Context<'_>, origin: &str) -> Option<Backend> {
         speaks: Speaks::Http,
         client_certificate: None,
     };
-    context.backend(&wanted).ok()
+    context.known_backend(&wanted).ok()
 }
 
 #[cfg(test)]

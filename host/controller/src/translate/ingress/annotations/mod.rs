@@ -52,6 +52,7 @@ use crate::translate::problem::Problem;
 
 pub(super) use self::apply::apply;
 pub(super) use self::canary::take as take_canaries;
+pub(in crate::translate) use self::chain::Bundled;
 pub(super) use self::hosts::Survey;
 pub(super) use self::paths::{expression, text};
 pub(super) use self::reader::PREFIX;

@@ -15,7 +15,7 @@ pub(in crate::translate::ingress) fn expression(
     written: &HTTPIngressPath,
 ) -> Result<PathMatch, (Problem, PathMatch)> {
     let text = text(written);
-    match Pattern::standing_for(text, &format!("(?i)^{text}")) {
+    match Pattern::standing_for(text, &located(text)) {
         Ok(pattern) => Ok(PathMatch::Regex(pattern)),
         Err(error) => {
             let reason = error.to_string();
@@ -29,6 +29,11 @@ pub(in crate::translate::ingress) fn expression(
             Err((problem, literal_beginning(text)))
         }
     }
+}
+
+/// The expression of a path as nginx's `location ~*` reads it.
+pub(super) fn located(path: &str) -> String {
+    format!("(?i)^{path}")
 }
 
 /// What is written, an absent path being `/`.

@@ -13,7 +13,8 @@ pub(crate) const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 /// The annotations of an Ingress, and what is found wrong with them.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
-    annotations: &'a BTreeMap<String, String>,
+    /// By name, without the prefix.
+    annotations: Vec<(&'a str, &'a str)>,
     pub(super) warnings: Vec<String>,
     /// Why requests are answered 503.
     pub(super) denied: Vec<Problem>,
@@ -28,24 +29,22 @@ pub(super) fn place(name: &str) -> String {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(annotations: &'a BTreeMap<String, String>) -> Self {
+        // There are few, and dozens of names are asked for.
+        let ours = annotations.iter().filter_map(|(name, value)| {
+            let name = name.strip_prefix(PREFIX)?;
+            Some((name, value.trim()))
+        });
         Self {
-            annotations,
+            annotations: ours.collect(),
             warnings: Vec::new(),
             denied: Vec::new(),
             dropped: Vec::new(),
         }
     }
 
-    /// The names that are there, without the prefix, with their values.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        self.annotations
-            .iter()
-            .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?, value.trim())))
-    }
-
     /// The value as it is written.
     pub(super) fn raw(&self, name: &str) -> Option<&'a str> {
-        let value = self.annotations.get(&format!("{PREFIX}{name}"))?.trim();
+        let (_, value) = self.annotations.iter().find(|(known, _)| *known == name)?;
         (!value.is_empty()).then_some(value)
     }
 
@@ -108,7 +107,7 @@ impl<'a> Reader<'a> {
 
     /// Says which names are not read, and which are not known.
     pub(super) fn report_unread(&mut self) {
-        for (name, value) in self.all() {
+        for (name, value) in self.annotations.clone() {
             let Some(row) = table::row(name) else {
                 self.unknown(name);
                 continue;

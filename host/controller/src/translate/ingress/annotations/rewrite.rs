@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+use tidegate_model::Pattern;
+
+use super::paths::located;
 use super::reader::Reader;
 use super::variables;
 
@@ -43,7 +46,7 @@ impl Rewrite {
     pub(super) fn config(&self, path: &str) -> Value {
         // nginx searches for it anywhere; the location has matched from the beginning.
         let expression = format!("(?i){path}");
-        let target = without_groups_above(&self.target, groups(&expression));
+        let target = without_groups_above(&self.target, groups(path));
         if self.is_redirect() {
             return json!({"rules": [{"match": {"path": expression}, "to": target, "status": 302}]});
         }
@@ -76,8 +79,9 @@ fn captures_only(text: &str) -> Result<String, String> {
     Ok(out)
 }
 
-fn groups(expression: &str) -> usize {
-    regex::Regex::new(expression).map_or(0, |regex| regex.captures_len() - 1)
+/// How many groups a path has; asked of the expression that routes match it with, which is compiled already.
+fn groups(path: &str) -> usize {
+    Pattern::standing_for(path, &located(path)).map_or(0, |pattern| pattern.groups())
 }
 
 /// A group that is not there is empty for nginx.
