@@ -15,6 +15,12 @@ pub struct Session {
     /// When a session ends whatever happens, counted from its beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absolute_timeout: Option<Duration>,
+    /// Whether every rule with such a session that leads to the same backend knows it; elsewhere it is the rule's own, as GEP-1619 has it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub of_backend: bool,
+    /// Whether clients that have none get none here: it is followed where they have one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub only_followed: bool,
 }
 
 /// What carries a session's token.

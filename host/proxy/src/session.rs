@@ -93,7 +93,8 @@ pub(crate) fn find(stream: &Stream, rule: &Arc<Rule>, head: &RequestHead) -> Opt
 
 /// Tells the client where its session leads, unless it was `bound` there before.
 pub(crate) fn keep(stream: &Stream, rule: &Rule, bound: Option<&Bound>, response: &mut HeaderMap) {
-    let Some(session) = &rule.session else {
+    let session = rule.session.as_ref();
+    let Some(session) = session.filter(|session| !session.only_followed) else {
         return;
     };
     let record = stream.record.borrow();
@@ -223,10 +224,9 @@ fn knows_same_site_none(agent: &str) -> bool {
 /// What stands for an endpoint in tokens of this rule, and what seals them.
 fn identity(rule: &Rule, backend: &str, endpoint: &Endpoint) -> ([u8; ID], hmac::Key) {
     // None of these holds a line end.
-    let text = format!(
-        "tidegate session 1\n{}\n{backend}\n{endpoint}",
-        rule.origin.label()
-    );
+    let of_backend = rule.session.as_ref().is_some_and(|own| own.of_backend);
+    let rule = if of_backend { "" } else { rule.origin.label() };
+    let text = format!("tidegate session 1\n{rule}\n{backend}\n{endpoint}");
     let digest = digest::digest(&digest::SHA256, text.as_bytes());
     let (id, key) = digest.as_ref().split_at(ID);
     let mut own = [0; ID];

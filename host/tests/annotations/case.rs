@@ -83,6 +83,9 @@ pub(super) struct Request {
     /// With the cookie that the request before was given.
     #[serde(default)]
     pub(super) with_cookie: bool,
+    /// Answered by the upstream that the cookie came with, each time.
+    #[serde(default)]
+    pub(super) same_upstream: bool,
     /// What nginx does otherwise, which the documentation says.
     pub(super) not_nginx: Option<String>,
     #[serde(default)]

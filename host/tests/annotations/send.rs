@@ -92,7 +92,7 @@ fn judge(seen: &Seen) -> Reply {
 /// What goes otherwise than the case says.
 pub(super) async fn run(case: &Case, target: &Target, upstreams: &Upstreams) -> Vec<String> {
     let mut failures = Vec::new();
-    let mut cookie = None;
+    let (mut cookie, mut giver) = (None, String::new());
     for request in &case.requests {
         if target.is_nginx && request.not_nginx.is_some() {
             continue;
@@ -105,8 +105,13 @@ pub(super) async fn run(case: &Case, target: &Target, upstreams: &Upstreams) -> 
         {
             let pair = set.to_str().unwrap().split(';').next().unwrap();
             cookie = Some(pair.to_owned());
+            giver = answers[0].header("x-upstream").to_owned();
         }
         let mut differences = compare(request, &answers);
+        let elsewhere = |answer: &Answer| answer.header("x-upstream") != giver;
+        if request.same_upstream && answers.iter().any(elsewhere) {
+            differences.push(format!("not every answer is of {giver:?}"));
+        }
         differences.extend(compare_upstream(request, upstreams, &before));
         let who = if target.is_nginx { "nginx: " } else { "" };
         failures.extend(differences.into_iter().map(|difference| {

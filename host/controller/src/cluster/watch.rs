@@ -110,6 +110,7 @@ pub(super) async fn run(client: Client, store: Arc<Store>, subject: Subject) {
     };
     follow(api, config, tell).await;
 }
+
 fn take(store: &Store, scope: &Scope, event: Event<DynamicObject>) {
     let raw = store.keeps_raw();
     match event {

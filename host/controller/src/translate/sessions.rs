@@ -64,6 +64,8 @@ pub(super) fn read(written: &SessionPersistence, rule: &RuleOrigin) -> Result<Se
         }
     };
     Ok(Session {
+        of_backend: false,
+        only_followed: false,
         carrier,
         absolute_timeout,
     })

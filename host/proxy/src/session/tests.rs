@@ -49,6 +49,8 @@ const CLEAR: Client<'static> = Client {
 
 fn cookie(limit: Option<Duration>, permanent: bool) -> Session {
     Session {
+        of_backend: false,
+        only_followed: false,
         carrier: SessionCarrier::Cookie {
             name: "sid".into(),
             path: "/".into(),
@@ -61,6 +63,8 @@ fn cookie(limit: Option<Duration>, permanent: bool) -> Session {
 
 fn header() -> Session {
     Session {
+        of_backend: false,
+        only_followed: false,
         carrier: SessionCarrier::Header(HeaderName::from_static("x-session")),
         absolute_timeout: None,
     }

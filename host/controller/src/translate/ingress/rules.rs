@@ -28,8 +28,6 @@ pub(super) struct Plan {
     pub(super) closed: Option<String>,
     /// What is done with requests in the clear, where that differs from those over TLS.
     pub(super) clear: Option<Arc<Rule>>,
-    /// Whether another Ingress's backend stands beside its own.
-    pub(super) has_canary: bool,
 }
 
 /// A path as it was written.
@@ -117,7 +115,6 @@ impl Maker<'_, '_> {
                 written,
                 closed,
                 clear: None,
-                has_canary: false,
             });
         }
     }
@@ -187,7 +184,6 @@ impl Maker<'_, '_> {
                 written: None,
                 closed: None,
                 clear: None,
-                has_canary: false,
             });
         }
     }

@@ -1,11 +1,17 @@
-//! `affinity: cookie` and `session-cookie-*`: the session of the rule.
+//! `affinity: cookie` and `session-cookie-*`: sessions of a Service.
+//!
+//! As with ingress-nginx they belong to the Service: a client that got its cookie at one path keeps its endpoint wherever the Service
+//! stands, also where an Ingress says nothing of affinity and so gives no cookies.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_model::{CookieAttributes, SameSite, Session, SessionCarrier};
+use tidegate_model::{CookieAttributes, Rule, SameSite, Session, SessionCarrier};
 
+use super::canary::service;
 use super::reader::Reader;
+use crate::translate::ingress::Entry;
 
 /// ingress-nginx's own default.
 const NAME: &str = "INGRESSCOOKIE";
@@ -73,6 +79,42 @@ impl Affinity {
                 attributes: self.attributes.clone(),
             },
             absolute_timeout: self.max_age,
+            of_backend: true,
+            only_followed: false,
         }
+    }
+}
+
+/// What Ingresses give the clients of their Services.
+pub(super) struct Sessions(HashMap<Arc<str>, Session>);
+
+impl Sessions {
+    /// Of all Ingresses; of several for one Service the last counts.
+    pub(super) fn of(entries: &[Entry<'_>]) -> Self {
+        let mut sessions = HashMap::new();
+        for entry in entries {
+            let affinity = entry
+                .annotated
+                .as_ref()
+                .and_then(|annotated| annotated.location.affinity.as_ref());
+            let Some(affinity) = affinity else {
+                continue;
+            };
+            for plan in &entry.plans {
+                if let Some(service) = service(&plan.entry.rule) {
+                    let session = Session {
+                        only_followed: true,
+                        ..affinity.session("/")
+                    };
+                    sessions.insert(service.clone(), session);
+                }
+            }
+        }
+        Self(sessions)
+    }
+
+    /// For rules of Ingresses that give no sessions themselves.
+    pub(super) fn followed(&self, rule: &Rule) -> Option<Session> {
+        self.0.get(service(rule)?).cloned()
     }
 }

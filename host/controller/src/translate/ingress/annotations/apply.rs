@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use tidegate_model::{Filter, HostPattern, PathMatch, PathModifier, Redirect, Rule};
 
+use super::affinity::Sessions;
 use super::canary::Canaries;
 use super::chain::{self, Chain, Place};
 use super::hosts::{self, Survey};
@@ -31,6 +32,7 @@ pub(in crate::translate::ingress) fn apply(
     for (alias, host) in &aliases {
         certificates.extend(host, alias, false);
     }
+    let sessions = Sessions::of(entries);
     for entry in entries.iter_mut() {
         let (Some(annotated), Some(around)) = (entry.annotated.take(), entry.around.take()) else {
             continue;
@@ -38,7 +40,7 @@ pub(in crate::translate::ingress) fn apply(
         let mut problems = Vec::new();
         for plan in &mut entry.plans {
             let chain = chain_of(context, entry.object, &annotated, certificates, plan);
-            complete(plan, &chain, &annotated, &around);
+            complete(plan, &chain, &annotated, &sessions, &around);
             problems.extend(chain.problems);
         }
         entry.closed.extend(problems);
@@ -46,7 +48,7 @@ pub(in crate::translate::ingress) fn apply(
         entry.around = Some(around);
     }
     slashes(entries, survey);
-    roots(context, entries, certificates, survey);
+    roots(context, entries, certificates, survey, &sessions);
     canaries.join(entries);
     for entry in entries.iter_mut() {
         copy_to_aliases(entry, &aliases);
@@ -89,21 +91,27 @@ fn chain_of(
 }
 
 /// The rule of a path, and the one for requests in the clear where that differs.
-fn complete(plan: &mut Plan, chain: &Chain, annotated: &Annotated, around: &Surroundings) {
+fn complete(
+    plan: &mut Plan,
+    chain: &Chain,
+    annotated: &Annotated,
+    sessions: &Sessions,
+    around: &Surroundings,
+) {
     let path = plan
         .written
         .as_ref()
         .map_or("/", |written| written.path.as_str());
     let own = plan.entry.rule.filters.iter();
+    let affinity = annotated.location.affinity.as_ref();
+    let session = affinity
+        .map(|affinity| affinity.session(path))
+        .or_else(|| sessions.followed(&plan.entry.rule));
     let whole = |filters: Vec<Filter>| {
         let rule = Rule {
             filters,
             timeouts: annotated.location.upstream.timeouts.clone(),
-            session: annotated
-                .location
-                .affinity
-                .as_ref()
-                .map(|affinity| affinity.session(path)),
+            session: session.clone(),
             ..Rule::clone(&plan.entry.rule)
         };
         around.put_around(&Arc::new(rule))
@@ -176,6 +184,7 @@ fn roots(
     entries: &mut [Entry<'_>],
     certificates: &HostCertificates,
     survey: &Survey,
+    sessions: &Sessions,
 ) {
     let mut seen: HashSet<HostPattern> = HashSet::new();
     for entry in entries.iter() {
@@ -237,7 +246,7 @@ fn roots(
                 > usize::from(annotated.location.limits.body.is_some())
                 || chain.to_tls.is_some();
             if answers {
-                complete(&mut root, &chain, annotated, around);
+                complete(&mut root, &chain, annotated, sessions, around);
                 further.push(root);
             }
         }

@@ -1,5 +1,6 @@
 //! `canary` and `canary-*`: an Ingress whose backends stand beside those of another one with the same host and path.
 //!
+//! As with ingress-nginx a canary belongs to the main Ingress's Service, and so to all paths that lead to it, in other Ingresses, too.
 //! A header decides before a cookie, and that before weights. What decides becomes further matches of the main Ingress's paths;
 //! its other annotations hold for both, those of the canary for nothing.
 
@@ -113,62 +114,124 @@ pub(in crate::translate::ingress) fn take(entries: &mut [Entry<'_>]) -> Canaries
 }
 
 impl Canaries {
-    /// Puts the canaries beside the paths that they name.
+    /// Puts the canaries beside the Services of the paths that they name, wherever those Services stand.
     pub(super) fn join(self, entries: &mut [Entry<'_>]) {
         if self.0.is_empty() {
             return;
         }
-        let mains = mains(entries);
+        let (mains, places) = mains(entries);
+        let mut taken: HashMap<Arc<str>, Option<Arc<str>>> = HashMap::new();
         for beside in self.0 {
-            let same = |plan: &Plan| {
-                plan.written.as_ref() == Some(&beside.written) && plan.host == beside.host
-            };
-            let main = mains.get(&(beside.host.clone(), beside.written.clone()));
-            let place = main.and_then(|at| Some((*at, entries[*at].plans.iter().position(same)?)));
-            let Some((main, plan)) = place else {
+            let path = (beside.host.clone(), beside.written.clone());
+            let Some((main, main_service)) = mains.get(&path) else {
                 entries[beside.entry].warnings.push(format!(
                     "{}: no Ingress that is no canary has this path for host {}, so this one gets no requests; give both the same host, path and pathType",
                     beside.place, beside.host
                 ));
                 continue;
             };
-            if entries[main].plans[plan].has_canary {
-                entries[beside.entry].warnings.push(format!(
-                    "{}: {} has another canary at this path already, and one is the most; remove one of the two",
-                    beside.place, entries[main].object
-                ));
-                continue;
-            }
-            let main_name = entries[main].object.to_string();
-            let canary = entries[beside.entry]
-                .annotated
-                .as_ref()
-                .and_then(|annotated| annotated.canary.as_ref());
-            let variants =
-                canary.map(|canary| canary.variants(&entries[main].plans[plan], &beside.backend));
-            let plans = &mut entries[main].plans;
-            plans[plan].has_canary = true;
-            if let Some(variants) = variants {
-                plans.splice(plan..=plan, variants);
+            let own = target(&beside.backend).cloned();
+            let main_name = entries[*main].object.to_string();
+            // Nothing stands beside what leads nowhere.
+            if let Some(service) = main_service {
+                match taken.get(service) {
+                    None => {
+                        taken.insert(service.clone(), own);
+                        let at = places.get(service).into_iter().flatten();
+                        put_beside(entries, service, at.copied(), &beside);
+                    }
+                    Some(other) if *other == own => {}
+                    Some(_) => {
+                        entries[beside.entry].warnings.push(format!(
+                            "{}: the Service of {main_name} at this path has another canary already, and one is the most; remove one of the two",
+                            beside.place
+                        ));
+                        continue;
+                    }
+                }
             }
             entries[beside.entry].canary_of.insert(main_name);
         }
     }
 }
 
-/// The first Ingress that has each path.
-fn mains(entries: &[Entry<'_>]) -> HashMap<(HostPattern, Written), usize> {
+/// The first Ingress that has each path, with the Service there; and the Ingresses that use each Service.
+type Mains = (
+    HashMap<(HostPattern, Written), (usize, Option<Arc<str>>)>,
+    HashMap<Arc<str>, Vec<usize>>,
+);
+
+fn mains(entries: &[Entry<'_>]) -> Mains {
     let mut mains = HashMap::new();
+    let mut places: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
     for (at, entry) in entries.iter().enumerate() {
         let plans = entry.plans.iter().filter(|_| entry.annotated.is_some());
         for plan in plans {
+            let service = service(&plan.entry.rule).cloned();
+            if let Some(service) = &service {
+                let known = places.entry(service.clone()).or_default();
+                if known.last() != Some(&at) {
+                    known.push(at);
+                }
+            }
             if let Some(written) = &plan.written {
                 let path = (plan.host.clone(), written.clone());
-                mains.entry(path).or_insert(at);
+                mains.entry(path).or_insert((at, service));
             }
         }
     }
-    mains
+    (mains, places)
+}
+
+/// Puts a canary beside the paths of these Ingresses that lead to the Service.
+fn put_beside(
+    entries: &mut [Entry<'_>],
+    main: &Arc<str>,
+    places: impl Iterator<Item = usize>,
+    beside: &Beside,
+) {
+    let Some(annotated) = entries[beside.entry].annotated.take() else {
+        return;
+    };
+    // A tenant does not reach further into another's than the path that it names.
+    let home = &entries[beside.entry].object.meta.namespace;
+    let is_at_home = main
+        .strip_prefix(home.as_str())
+        .is_some_and(|rest| rest.starts_with('/'));
+    if let Some(canary) = &annotated.canary {
+        for place in places {
+            let plans = std::mem::take(&mut entries[place].plans);
+            let plans = plans.into_iter().flat_map(|plan| {
+                let leads_there = service(&plan.entry.rule) == Some(main);
+                let is_named =
+                    plan.host == beside.host && plan.written.as_ref() == Some(&beside.written);
+                // What is implied by a path answers by itself.
+                let is_implied = plan.written.is_none() && plan.default.is_none();
+                if leads_there && !is_implied && (is_named || is_at_home) {
+                    canary.variants(&plan, &beside.backend)
+                } else {
+                    vec![plan]
+                }
+            });
+            entries[place].plans = plans.collect();
+        }
+    }
+    entries[beside.entry].annotated = Some(annotated);
+}
+
+/// The key of the only backend of a rule, which is a Service's port.
+pub(super) fn service(rule: &Rule) -> Option<&Arc<str>> {
+    match rule.backends.as_slice() {
+        [only] => target(only),
+        _ => None,
+    }
+}
+
+fn target(weighted: &WeightedBackend) -> Option<&Arc<str>> {
+    match &weighted.target {
+        BackendTarget::Backend(backend) => Some(&backend.key),
+        BackendTarget::Unresolved { .. } => None,
+    }
 }
 
 impl Canary {
@@ -188,10 +251,7 @@ impl Canary {
         conditions.push((None, if is_up { Share::ByWeight } else { Share::Main }));
         let variant =
             |(at, (condition, share)): (usize, (Option<(HeaderName, ValueMatch)>, Share))| {
-                let mut plan = Plan {
-                    has_canary: true,
-                    ..main.clone()
-                };
+                let mut plan = main.clone();
                 plan.entry.matches.headers.extend(condition);
                 // Places of a rule's paths are 16 apart.
                 plan.entry.age.place.1 += at;
