@@ -79,6 +79,11 @@ fn resources(each: usize, annotated: bool) -> anyhow::Result<Resources> {
     let mut objects = base();
     objects.extend((0..each).map(http_route));
     objects.extend((0..each).map(|number| ingress(number, annotated)));
+    objects.extend(
+        (0..each)
+            .step_by(10)
+            .flat_map(|number| service(&main(number))),
+    );
     for object in &mut objects {
         let metadata = &mut object["metadata"];
         metadata["namespace"] = "bench".into();
@@ -100,11 +105,24 @@ fn base() -> Vec<Value> {
             "spec": {"controller": "tidegate.dev/controller"}}),
         json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "web"},
             "spec": {"gatewayClassName": "tidegate", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}}),
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "one"}, "spec": {"ports": [{"port": 80}]}}),
+    ]
+    .into_iter()
+    .chain(service("one"))
+    .collect()
+}
+
+fn service(name: &str) -> [Value; 2] {
+    [
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}}),
         json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {"name": "one", "labels": {"kubernetes.io/service-name": "one"}},
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
             "ports": [{"port": 3000}], "endpoints": [{"addresses": ["10.0.0.1"]}]}),
     ]
+}
+
+/// The Service of an Ingress that has a canary: a canary stands beside a Service, and so beside one Ingress alone.
+fn main(number: usize) -> String {
+    format!("main{number}")
 }
 
 fn http_route(number: usize) -> Value {
@@ -120,10 +138,14 @@ fn http_route(number: usize) -> Value {
 fn ingress(number: usize, annotated: bool) -> Value {
     let is_canary = number % 10 == 1;
     let host = number - usize::from(annotated && is_canary);
+    let service = match number % 10 {
+        0 => main(number),
+        _ => "one".to_owned(),
+    };
     let mut object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": format!("i{number}")},
         "spec": {"ingressClassName": "tidegate", "rules": [{"host": format!("i{host}.example"), "http": {"paths": [{
             "path": "/", "pathType": "Prefix",
-            "backend": {"service": {"name": "one", "port": {"number": 80}}}}]}}]}});
+            "backend": {"service": {"name": service, "port": {"number": 80}}}}]}}]}});
     if annotated {
         let mut annotations = json!({
             "nginx.ingress.kubernetes.io/proxy-body-size": "8m",

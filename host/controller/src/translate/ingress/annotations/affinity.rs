@@ -100,13 +100,14 @@ impl Sessions {
             let Some(affinity) = affinity else {
                 continue;
             };
+            // Where it is only followed, its cookie's path says nothing.
+            let session = Session {
+                only_followed: true,
+                ..affinity.session("/")
+            };
             for plan in &entry.plans {
                 if let Some(service) = service(&plan.entry.rule) {
-                    let session = Session {
-                        only_followed: true,
-                        ..affinity.session("/")
-                    };
-                    sessions.insert(service.clone(), session);
+                    sessions.insert(service.clone(), session.clone());
                 }
             }
         }

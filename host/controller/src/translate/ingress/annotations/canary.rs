@@ -119,104 +119,133 @@ impl Canaries {
         if self.0.is_empty() {
             return;
         }
-        let (mains, places) = mains(entries);
-        let mut taken: HashMap<Arc<str>, Option<Arc<str>>> = HashMap::new();
+        let mains = mains(entries);
+        let mut taken = HashMap::new();
         for beside in self.0 {
-            let path = (beside.host.clone(), beside.written.clone());
-            let Some((main, main_service)) = mains.get(&path) else {
-                entries[beside.entry].warnings.push(format!(
-                    "{}: no Ingress that is no canary has this path for host {}, so this one gets no requests; give both the same host, path and pathType",
-                    beside.place, beside.host
-                ));
-                continue;
-            };
-            let own = target(&beside.backend).cloned();
-            let main_name = entries[*main].object.to_string();
-            // Nothing stands beside what leads nowhere.
-            if let Some(service) = main_service {
-                match taken.get(service) {
-                    None => {
-                        taken.insert(service.clone(), own);
-                        let at = places.get(service).into_iter().flatten();
-                        put_beside(entries, service, at.copied(), &beside);
-                    }
-                    Some(other) if *other == own => {}
-                    Some(_) => {
-                        entries[beside.entry].warnings.push(format!(
-                            "{}: the Service of {main_name} at this path has another canary already, and one is the most; remove one of the two",
-                            beside.place
-                        ));
-                        continue;
-                    }
+            match beside.join(&mains, &mut taken, entries) {
+                Ok(main) => {
+                    entries[beside.entry].canary_of.insert(main);
+                }
+                Err(why) => {
+                    let warning = format!("{}: {why}", beside.place);
+                    entries[beside.entry].warnings.push(warning);
                 }
             }
-            entries[beside.entry].canary_of.insert(main_name);
         }
     }
 }
 
-/// The first Ingress that has each path, with the Service there; and the Ingresses that use each Service.
-type Mains = (
-    HashMap<(HostPattern, Written), (usize, Option<Arc<str>>)>,
-    HashMap<Arc<str>, Vec<usize>>,
-);
+/// A path of a host.
+type HostPath = (HostPattern, Written);
+
+/// What has a canary: a Service, or one path of it where the canary is another namespace's. With whose that is, and where it leads.
+type Taken = HashMap<(Arc<str>, Option<HostPath>), (usize, Option<Arc<str>>)>;
+
+/// What canaries can stand beside.
+struct Mains {
+    /// The first Ingress that has each path, with the Service there.
+    paths: HashMap<HostPath, (usize, Option<Arc<str>>)>,
+    /// The Ingresses that use each Service.
+    services: HashMap<Arc<str>, Vec<usize>>,
+}
+
+impl Beside {
+    /// Puts it beside what it names; the main Ingress, or why it gets no requests.
+    fn join(
+        &self,
+        mains: &Mains,
+        taken: &mut Taken,
+        entries: &mut [Entry<'_>],
+    ) -> Result<String, String> {
+        let path = (self.host.clone(), self.written.clone());
+        let Some((main, service)) = mains.paths.get(&path) else {
+            return Err(format!(
+                "no Ingress that is no canary has this path for host {}, so this one gets no requests; give both the same host, path and pathType",
+                self.host
+            ));
+        };
+        let name = entries[*main].object.to_string();
+        // Nothing stands beside what leads nowhere.
+        let Some(service) = service else {
+            return Ok(name);
+        };
+        let own = target(&self.backend).cloned();
+        if own.as_ref() == Some(service) {
+            return Err(format!(
+                "it leads to the Service of {name} itself, so nothing changes; name another Service"
+            ));
+        }
+        // A tenant does not reach further into another's than the path that it names.
+        let home = &entries[self.entry].object.meta.namespace;
+        let is_at_home = service
+            .strip_prefix(home.as_str())
+            .is_some_and(|rest| rest.starts_with('/'));
+        let here = (service.clone(), Some(path));
+        let everywhere = (service.clone(), None);
+        let this = (self.entry, own);
+        match taken.get(&everywhere).or_else(|| taken.get(&here)) {
+            // Another path of the same Ingress has brought it.
+            Some(first) if is_at_home && *first == this => return Ok(name),
+            Some(_) => {
+                return Err(format!(
+                    "the Service of {name} at this path has another canary already, and one is the most; remove one of the two"
+                ));
+            }
+            None => {}
+        }
+        taken.insert(if is_at_home { everywhere } else { here }, this);
+        let places = mains.services.get(service).map_or(&[][..], Vec::as_slice);
+        self.put(service, is_at_home, places, entries);
+        Ok(name)
+    }
+
+    /// Puts it beside the paths of these Ingresses that lead to the Service: all of them, or the one that it names.
+    fn put(&self, main: &Arc<str>, all: bool, places: &[usize], entries: &mut [Entry<'_>]) {
+        let Some(annotated) = entries[self.entry].annotated.take() else {
+            return;
+        };
+        if let Some(canary) = &annotated.canary {
+            for place in places {
+                let plans = std::mem::take(&mut entries[*place].plans);
+                let plans = plans.into_iter().flat_map(|plan| {
+                    let leads_there = service(&plan.entry.rule) == Some(main);
+                    let is_named =
+                        plan.host == self.host && plan.written.as_ref() == Some(&self.written);
+                    // What is implied by a path answers by itself.
+                    let is_implied = plan.written.is_none() && plan.default.is_none();
+                    if leads_there && !is_implied && (all || is_named) {
+                        canary.variants(&plan, &self.backend)
+                    } else {
+                        vec![plan]
+                    }
+                });
+                entries[*place].plans = plans.collect();
+            }
+        }
+        entries[self.entry].annotated = Some(annotated);
+    }
+}
 
 fn mains(entries: &[Entry<'_>]) -> Mains {
-    let mut mains = HashMap::new();
-    let mut places: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
+    let mut paths = HashMap::new();
+    let mut services: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
     for (at, entry) in entries.iter().enumerate() {
         let plans = entry.plans.iter().filter(|_| entry.annotated.is_some());
         for plan in plans {
             let service = service(&plan.entry.rule).cloned();
             if let Some(service) = &service {
-                let known = places.entry(service.clone()).or_default();
+                let known = services.entry(service.clone()).or_default();
                 if known.last() != Some(&at) {
                     known.push(at);
                 }
             }
             if let Some(written) = &plan.written {
                 let path = (plan.host.clone(), written.clone());
-                mains.entry(path).or_insert((at, service));
+                paths.entry(path).or_insert((at, service));
             }
         }
     }
-    (mains, places)
-}
-
-/// Puts a canary beside the paths of these Ingresses that lead to the Service.
-fn put_beside(
-    entries: &mut [Entry<'_>],
-    main: &Arc<str>,
-    places: impl Iterator<Item = usize>,
-    beside: &Beside,
-) {
-    let Some(annotated) = entries[beside.entry].annotated.take() else {
-        return;
-    };
-    // A tenant does not reach further into another's than the path that it names.
-    let home = &entries[beside.entry].object.meta.namespace;
-    let is_at_home = main
-        .strip_prefix(home.as_str())
-        .is_some_and(|rest| rest.starts_with('/'));
-    if let Some(canary) = &annotated.canary {
-        for place in places {
-            let plans = std::mem::take(&mut entries[place].plans);
-            let plans = plans.into_iter().flat_map(|plan| {
-                let leads_there = service(&plan.entry.rule) == Some(main);
-                let is_named =
-                    plan.host == beside.host && plan.written.as_ref() == Some(&beside.written);
-                // What is implied by a path answers by itself.
-                let is_implied = plan.written.is_none() && plan.default.is_none();
-                if leads_there && !is_implied && (is_named || is_at_home) {
-                    canary.variants(&plan, &beside.backend)
-                } else {
-                    vec![plan]
-                }
-            });
-            entries[place].plans = plans.collect();
-        }
-    }
-    entries[beside.entry].annotated = Some(annotated);
+    Mains { paths, services }
 }
 
 /// The key of the only backend of a rule, which is a Service's port.
