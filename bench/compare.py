@@ -35,6 +35,9 @@ RATIOS = [
     ("envoy", "tidegate", ">=", 3.0),
     ("envoy+filter", "tidegate+filter", ">=", 3.0),
     ("envoy+filter", "envoy", None, None),
+    ("tidegate+proxy-wasm", "tidegate", None, None),
+    ("envoy+proxy-wasm", "tidegate+proxy-wasm", None, None),
+    ("envoy+proxy-wasm", "envoy", None, None),
     ("envoy", "nginx", None, None),
 ]
 
@@ -47,10 +50,10 @@ def start_all(arguments, folder, stack):
         return server
 
     upstream = free_port()
-    module = os.path.abspath(arguments.module)
+    module, other = os.path.abspath(arguments.module), os.path.abspath(arguments.proxy_wasm_module)
     backend = start("backend", LOAD, configurations.backend(folder, upstream), upstream)
     backend.await_ready()
-    base_id = os.getpid() % 10000 * 2
+    base_id = os.getpid() % 10000 * 3
 
     def nginx(name):
         port = free_port()
@@ -74,8 +77,10 @@ def start_all(arguments, folder, stack):
         "tidegate": lambda name: tidegate(name, ours),
         "tidegate+log": lambda name: tidegate(name, ours, log="/dev/null"),
         "tidegate+filter": lambda name: tidegate(name, ours, module),
+        "tidegate+proxy-wasm": lambda name: tidegate(name, ours, other),
         "envoy": lambda name: envoy(name, 0),
         "envoy+filter": lambda name: envoy(name, 1, module),
+        "envoy+proxy-wasm": lambda name: envoy(name, 2, other),
     }
     for label, binary in arguments.other:
         known[label] = lambda name, binary=binary: tidegate(name, binary)
@@ -93,7 +98,7 @@ def start_all(arguments, folder, stack):
 def check(proxy):
     """That the answer is the backend's, and that the filter runs where it is meant to and nowhere else."""
     status, headers, body = proxy.get()
-    expected = "yes" if proxy.name.endswith("+filter") else None
+    expected = "yes" if proxy.name.endswith(("+filter", "+proxy-wasm")) else None
     answer = (status, body.decode(), headers.get("x-two"), headers.get("x-bench"))
     if answer != (200, configurations.BODY, "2", expected):
         sys.exit(f"{proxy.name}: status, body, x-two, x-bench are {answer}")
@@ -190,6 +195,7 @@ def arguments_of(command_line):
     parser.add_argument("--tidegate", required=True, metavar="BINARY")
     parser.add_argument("--envoy", required=True, metavar="BINARY")
     parser.add_argument("--module", required=True, metavar="WASM", help="the filter, for tidegate and for Envoy")
+    parser.add_argument("--proxy-wasm-module", required=True, metavar="WASM", help="the same with the crate proxy-wasm")
     parser.add_argument("--other", action="append", default=[], metavar="LABEL=BINARY", type=labelled,
                         help="one more build of tidegate in the same rounds, to compare before and after; repeatable")
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,NAME", help="leave out the others")
@@ -216,7 +222,7 @@ def check_place(arguments):
     for command in ["nginx", "wrk", "taskset"]:
         if not shutil.which(command):
             sys.exit(f"{command} is missing; bench/run installs it")
-    for path in [arguments.tidegate, arguments.envoy, arguments.module, *(binary for _, binary in arguments.other)]:
+    for path in [arguments.tidegate, arguments.envoy, arguments.module, arguments.proxy_wasm_module, *(binary for _, binary in arguments.other)]:
         if not os.path.isfile(path):
             sys.exit(f"{path} is missing; bench/run builds or installs it")
 

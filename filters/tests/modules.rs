@@ -110,6 +110,44 @@ fn modules_export_the_abi() {
     }
 }
 
+/// What is called for a body, and for what a filter waits for.
+const BEYOND_HEADS: [&str; 8] = [
+    "proxy_on_request_body",
+    "proxy_on_request_trailers",
+    "proxy_on_response_body",
+    "proxy_on_response_trailers",
+    "proxy_on_http_call_response",
+    "proxy_on_grpc_receive",
+    "proxy_on_grpc_close",
+    "proxy_on_tick",
+];
+
+#[test]
+fn modules_that_decide_by_heads_are_called_for_nothing_else() {
+    let waits = [
+        "body-limit",
+        "error-pages",
+        "ext-auth",
+        "fault",
+        "hmac",
+        "jwt",
+        "oidc",
+        "rate-limit",
+        "request-block",
+    ];
+    for filter in all() {
+        let Contents { exports, .. } = contents(filter);
+        for name in BEYOND_HEADS {
+            assert_eq!(
+                exports.contains(name),
+                waits.contains(&filter.name),
+                "{name} of {}",
+                filter.name
+            );
+        }
+    }
+}
+
 #[test]
 fn modules_import_nothing_that_envoy_lacks() {
     for filter in all() {

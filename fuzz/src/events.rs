@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arbitrary::Unstructured;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tidegate_model::{RequestHead, ResponseHead};
@@ -114,7 +114,9 @@ fn event(
             if let Some(stream) = some(bytes, &open.streams)?
                 && let Some(io) = vm.io_mut(stream)
             {
-                io.request_body.extend_from_slice(bytes.arbitrary()?);
+                io.request_body
+                    .make_mut()
+                    .extend_from_slice(bytes.arbitrary()?);
                 io.response = Some(response(bytes)?);
             }
         }
@@ -280,8 +282,8 @@ fn exchange(bytes: &mut Unstructured<'_>) -> arbitrary::Result<StreamIo> {
         path: PathAndQuery::from_static(path),
         headers: fields(bytes)?,
     });
-    io.request_body = BytesMut::from(bytes.arbitrary::<&[u8]>()?);
-    io.response_body = BytesMut::from(bytes.arbitrary::<&[u8]>()?);
+    io.request_body = Bytes::copy_from_slice(bytes.arbitrary()?).into();
+    io.response_body = Bytes::copy_from_slice(bytes.arbitrary()?).into();
     if bytes.arbitrary()? {
         io.response = Some(response(bytes)?);
         io.attributes.response_code = Some(StatusCode::OK);

@@ -1,5 +1,6 @@
 //! The ABI itself (proxy-wasm 0.2.1): memory, the functions of the host, the callbacks of the module. The only unsafe code here.
 
+pub mod callbacks;
 mod exports;
 pub(crate) mod imports;
 

@@ -40,18 +40,85 @@ pub trait Filter: Sized + 'static {
     }
 }
 
+/// What a filter takes part in, see [`filter!`](crate::filter!).
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// Heads, at once.
+    Heads,
+    /// All that there is.
+    All,
+}
+
 /// Makes `F` the filter of this module. Called by [`filter!`](crate::filter!).
-pub fn start<F: Filter>() {
-    runtime::register::<F>();
+#[doc(hidden)]
+pub fn start<F: Filter>(part: Part) {
+    runtime::register::<F>(part);
 }
 
 /// Makes a crate a proxy-wasm module or a component of one filter, by the target it is built for, with its JSON Schema in the
 /// custom section `tidegate.config.schema`.
 ///
+/// `filter!(Plugin, "../schema.json", heads)` is for a filter that decides by heads, and at once: it awaits nothing and sees no
+/// body. Its module has no callbacks for those, so that hosts do not call it for each piece of a body, which may be most of what
+/// it costs. One that awaits all the same traps when it does.
+///
 /// Exists on wasm32 alone: elsewhere the crate is an ordinary library that tests use with [`mock`](crate::mock).
 #[macro_export]
 macro_rules! filter {
     ($filter:ident, $schema:literal) => {
+        $crate::filter!(@module $filter, $schema, All, {
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_tick(_root: u32) {
+                $crate::abi::callbacks::tick();
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_request_body(context: u32, _size: usize, end_of_stream: bool) -> u32 {
+                $crate::abi::callbacks::request_body(context, end_of_stream)
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_request_trailers(context: u32, _count: usize) -> u32 {
+                $crate::abi::callbacks::request_trailers(context)
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_response_body(context: u32, _size: usize, end_of_stream: bool) -> u32 {
+                $crate::abi::callbacks::response_body(context, end_of_stream)
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_response_trailers(context: u32, _count: usize) -> u32 {
+                $crate::abi::callbacks::response_trailers(context)
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_http_call_response(
+                _root: u32,
+                token: u32,
+                _headers: usize,
+                _body: usize,
+                _trailers: usize,
+            ) {
+                $crate::abi::callbacks::http_call_response(token);
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_grpc_receive(_root: u32, token: u32, _size: usize) {
+                $crate::abi::callbacks::grpc_receive(token);
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_grpc_close(_root: u32, token: u32, status: u32) {
+                $crate::abi::callbacks::grpc_close(token, status);
+            }
+        });
+    };
+    ($filter:ident, $schema:literal, heads) => {
+        $crate::filter!(@module $filter, $schema, Heads, {});
+    };
+    (@module $filter:ident, $schema:literal, $part:ident, { $($callbacks:tt)* }) => {
         #[cfg(target_arch = "wasm32")]
         mod module {
             unsafe extern "C" {
@@ -63,11 +130,17 @@ macro_rules! filter {
             pub extern "C" fn _initialize() {
                 // SAFETY: the linker makes it, and hosts call _initialize once.
                 unsafe { __wasm_call_ctors() };
-                $crate::start::<super::$filter>();
+                $crate::start::<super::$filter>($crate::Part::$part);
             }
 
             #[unsafe(link_section = "tidegate.config.schema")]
             static CONFIG_SCHEMA: [u8; include_bytes!($schema).len()] = *include_bytes!($schema);
+
+            /// A component's come with its world.
+            #[cfg(not(target_env = "p2"))]
+            mod callbacks {
+                $($callbacks)*
+            }
         }
     };
 }

@@ -44,7 +44,9 @@
 //! whose stream has ended, which a call that several streams wait for must not.
 
 #[cfg(all(target_arch = "wasm32", not(target_env = "p2")))]
-mod abi;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "for `filter!` alone")]
+pub mod abi;
 pub mod address;
 #[cfg(all(target_arch = "wasm32", target_env = "p2"))]
 mod component;
@@ -76,7 +78,7 @@ pub mod time;
 pub use config::ConfigError;
 pub use filter::Filter;
 #[doc(hidden)]
-pub use filter::start;
+pub use filter::{Part, start};
 pub use headers::Headers;
 pub use reply::Reply;
 pub use request::{BodyError, Chunk, Request};

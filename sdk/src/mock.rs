@@ -35,6 +35,7 @@ pub use exchange::{Exchange, Outcome};
 pub use message::Message;
 pub use state::{CallMade, Metric};
 
+use crate::filter::Part;
 use crate::hostcalls::Pairs;
 use crate::log::Level;
 use crate::{Filter, runtime};
@@ -80,17 +81,17 @@ impl Mock {
     ///
     /// The log line with which the filter refused its configuration.
     pub fn load<F: Filter>(&self, configuration: &str) -> Result<Loaded, String> {
-        runtime::register::<F>();
-        let root = with(|state| {
-            state.configuration = configuration.as_bytes().to_vec();
-            state.new_context()
-        });
-        runtime::on_context_create(root, 0);
-        if runtime::is_configured(root) {
-            return Ok(Loaded { root });
-        }
-        let last = with(|state| state.logs.pop());
-        Err(last.map(|(_, line)| line).unwrap_or_default())
+        load::<F>(Part::All, configuration)
+    }
+
+    /// As [`load`](Self::load), for a filter whose [`filter!`](crate::filter!) says `heads`: one that waits or wants to see a body
+    /// panics, as its module would trap.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load).
+    pub fn load_heads<F: Filter>(&self, configuration: &str) -> Result<Loaded, String> {
+        load::<F>(Part::Heads, configuration)
     }
 
     /// Moves the clock and fires what is due.
@@ -141,6 +142,20 @@ impl Mock {
     pub fn answer(&self, token: u32, answer: CallAnswer) {
         give_answer(token, answer);
     }
+}
+
+fn load<F: Filter>(part: Part, configuration: &str) -> Result<Loaded, String> {
+    runtime::register::<F>(part);
+    let root = with(|state| {
+        state.configuration = configuration.as_bytes().to_vec();
+        state.new_context()
+    });
+    runtime::on_context_create(root, 0);
+    if runtime::is_configured(root) {
+        return Ok(Loaded { root });
+    }
+    let last = with(|state| state.logs.pop());
+    Err(last.map(|(_, line)| line).unwrap_or_default())
 }
 
 impl Loaded {

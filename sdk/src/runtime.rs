@@ -11,40 +11,55 @@ mod calls;
 #[cfg(any(all(target_arch = "wasm32", not(target_env = "p2")), test))]
 pub(crate) mod pairs;
 mod stream;
+mod streams;
 mod timers;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Wake;
+use std::task::{Context, Poll, Wake, Waker};
 
+use crate::filter::Part;
 use crate::hostcalls::{self, Action, Buffer, Direction};
 use crate::{ConfigError, Filter, Reply, Request, Response, log};
 
 pub(crate) use calls::{Outcome, Slot, on_grpc_close, on_grpc_message, on_http_call_response};
 pub(crate) use stream::Stream;
+use streams::Streams;
 pub(crate) use timers::Timer;
 
-/// One direction's work: what it leaves, or the reply that ends the exchange.
-pub(crate) type Task = Pin<Box<dyn Future<Output = Result<Box<dyn Any>, Reply>>>>;
+/// What one direction's work has left, or the reply that ends the exchange.
+pub(crate) type Left = Result<Box<dyn Any>, Reply>;
+
+/// One direction's work.
+pub(crate) type Task = Pin<Box<dyn Future<Output = Left>>>;
+
+/// One direction's work, as far as it is when it has begun.
+pub(crate) enum Begun {
+    Done(Left),
+    /// It is still to be polled.
+    Task(Task),
+}
 
 /// A configured filter whose type is forgotten.
 pub(crate) trait Plugin {
-    fn request(self: Rc<Self>, stream: Rc<Stream>) -> Task;
-    fn response(self: Rc<Self>, stream: Rc<Stream>, memo: Box<dyn Any>) -> Task;
+    fn request(self: Rc<Self>, stream: Rc<Stream>) -> Begun;
+    fn response(self: Rc<Self>, stream: Rc<Stream>, memo: Box<dyn Any>) -> Begun;
 }
 
 type Configure = fn(&[u8]) -> Result<Rc<dyn Plugin>, ConfigError>;
 
 struct Runtime {
     configure: Cell<Option<Configure>>,
+    /// Whether it never hears of anything but heads.
+    heads: Cell<bool>,
     /// Plugins by root context; none before a good configuration.
     roots: RefCell<BTreeMap<u32, Option<Rc<dyn Plugin>>>>,
-    streams: RefCell<BTreeMap<u32, Rc<Stream>>>,
+    streams: RefCell<Streams>,
     /// Calls under way by token.
     http_calls: RefCell<BTreeMap<u32, Rc<Slot>>>,
     grpc_calls: RefCell<BTreeMap<u32, Rc<Slot>>>,
@@ -57,8 +72,9 @@ thread_local! {
     static RUNTIME: Runtime = const {
         Runtime {
             configure: Cell::new(None),
+            heads: Cell::new(false),
             roots: RefCell::new(BTreeMap::new()),
-            streams: RefCell::new(BTreeMap::new()),
+            streams: RefCell::new(Streams::new()),
             http_calls: RefCell::new(BTreeMap::new()),
             grpc_calls: RefCell::new(BTreeMap::new()),
             timers: timers::Timers::new(),
@@ -69,23 +85,56 @@ thread_local! {
 
 struct Typed<F>(F);
 
-impl<F: Filter> Plugin for Typed<F> {
-    fn request(self: Rc<Self>, stream: Rc<Stream>) -> Task {
-        Box::pin(async move {
-            let memo = self.0.request(&Request::new(stream)).await?;
-            Ok(Box::new(memo) as Box<dyn Any>)
-        })
+impl<F: Filter> Typed<F> {
+    async fn decide(&self, stream: Rc<Stream>) -> Left {
+        let memo = self.0.request(&Request::new(stream)).await?;
+        Ok(Box::new(memo))
     }
 
-    fn response(self: Rc<Self>, stream: Rc<Stream>, memo: Box<dyn Any>) -> Task {
-        Box::pin(async move {
-            let memo = memo
-                .downcast()
-                .expect("the request's part of this filter left it");
-            self.0.response(&Response::new(stream), *memo).await?;
-            Ok(Box::new(()) as Box<dyn Any>)
-        })
+    async fn change(&self, stream: Rc<Stream>, memo: Box<dyn Any>) -> Left {
+        let memo = memo
+            .downcast()
+            .expect("the request's part of this filter left it");
+        self.0.response(&Response::new(stream), *memo).await?;
+        Ok(Box::new(()))
     }
+}
+
+impl<F: Filter> Plugin for Typed<F> {
+    fn request(self: Rc<Self>, stream: Rc<Stream>) -> Begun {
+        Begun::Task(Box::pin(async move { self.decide(stream).await }))
+    }
+
+    fn response(self: Rc<Self>, stream: Rc<Stream>, memo: Box<dyn Any>) -> Begun {
+        Begun::Task(Box::pin(async move { self.change(stream, memo).await }))
+    }
+}
+
+/// One that decides by heads at once, so that its work need not be kept.
+struct AtOnce<F>(Typed<F>);
+
+impl<F: Filter> Plugin for AtOnce<F> {
+    fn request(self: Rc<Self>, stream: Rc<Stream>) -> Begun {
+        Begun::Done(at_once(self.0.decide(stream)))
+    }
+
+    fn response(self: Rc<Self>, stream: Rc<Stream>, memo: Box<dyn Any>) -> Begun {
+        Begun::Done(at_once(self.0.change(stream, memo)))
+    }
+}
+
+/// The output of what does not wait.
+fn at_once<T>(work: impl Future<Output = T>) -> T {
+    match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => more_than_heads(),
+    }
+}
+
+/// A filter waits, or wants to see a body, and nothing of that kind would ever reach it: were the exchange to go on, then without its
+/// judgement.
+fn more_than_heads() -> ! {
+    panic!("this filter waits or sees bodies: take `heads` out of its filter!");
 }
 
 /// Puts a stream into the queue of those to poll.
@@ -99,9 +148,22 @@ impl Wake for StreamWaker {
     }
 }
 
-pub(crate) fn register<F: Filter>() {
-    let configure: Configure = |text| Ok(Rc::new(Typed(F::configure(text)?)));
-    RUNTIME.with(|runtime| runtime.configure.set(Some(configure)));
+pub(crate) fn register<F: Filter>(part: Part) {
+    let configure: Configure = match part {
+        Part::Heads => |text| Ok(Rc::new(AtOnce(Typed(F::configure(text)?)))),
+        Part::All => |text| Ok(Rc::new(Typed(F::configure(text)?))),
+    };
+    RUNTIME.with(|runtime| {
+        runtime.configure.set(Some(configure));
+        runtime.heads.set(part == Part::Heads);
+    });
+}
+
+/// A body is asked for.
+pub(crate) fn expect_more_than_heads() {
+    if RUNTIME.with(|runtime| runtime.heads.get()) {
+        more_than_heads();
+    }
 }
 
 /// Forgets everything: for the mock host, which runs many tests on one thread.
@@ -109,7 +171,7 @@ pub(crate) fn register<F: Filter>() {
 pub(crate) fn reset() {
     RUNTIME.with(|runtime| {
         let streams = std::mem::take(&mut *runtime.streams.borrow_mut());
-        streams.values().for_each(|stream| stream.end());
+        streams.for_each(|stream| stream.end());
         runtime.roots.borrow_mut().clear();
         runtime.http_calls.borrow_mut().clear();
         runtime.grpc_calls.borrow_mut().clear();
@@ -127,9 +189,13 @@ pub(crate) fn on_context_create(context: u32, parent: u32) {
         let plugin = runtime.roots.borrow().get(&parent).cloned().flatten();
         // Without a configuration no stream can be served; the trap makes the host's failure policy answer.
         let plugin = plugin.expect("the filter has no configuration");
-        let waker = Arc::new(StreamWaker { context }).into();
+        let waker = match runtime.heads.get() {
+            // Nothing will ever wake it.
+            true => Waker::noop().clone(),
+            false => Arc::new(StreamWaker { context }).into(),
+        };
         let stream = Rc::new(Stream::new(context, plugin, waker));
-        runtime.streams.borrow_mut().insert(context, stream);
+        runtime.streams.borrow_mut().insert(stream);
     });
 }
 
@@ -175,7 +241,7 @@ pub(crate) fn on_tick() {
 
 pub(crate) fn on_delete(context: u32) {
     RUNTIME.with(|runtime| {
-        let stream = runtime.streams.borrow_mut().remove(&context);
+        let stream = runtime.streams.borrow_mut().remove(context);
         if let Some(stream) = stream {
             // What it was the first of several to wait for is taken up by the next.
             stream.end();
@@ -195,7 +261,7 @@ fn callback(context: u32, run: impl FnOnce(&Rc<Stream>) -> Action) -> Action {
 }
 
 fn stream(context: u32) -> Option<Rc<Stream>> {
-    RUNTIME.with(|runtime| runtime.streams.borrow().get(&context).cloned())
+    RUNTIME.with(|runtime| runtime.streams.borrow().get(context).cloned())
 }
 
 /// Polls the streams that were woken, each in its own context; `entered` is the one that the host has called.

@@ -274,6 +274,39 @@ fn a_watcher_sees_pieces_and_can_stop_them() {
     );
 }
 
+/// A filter with the callbacks of heads alone, at a path where it does that.
+fn with_heads_alone(path: &str) -> u16 {
+    let mock = Mock::new();
+    let filter = mock.load_heads::<Example>("{}").expect("a configuration");
+    filter
+        .run(Message::request("POST", path).body("x"), ok())
+        .response
+        .status()
+}
+
+#[test]
+fn who_decides_at_once_needs_heads_alone() {
+    assert_eq!(with_heads_alone("/replies"), 200);
+}
+
+#[test]
+#[should_panic(expected = "take `heads` out of its filter!")]
+fn with_heads_alone_nobody_waits_for_a_timer() {
+    with_heads_alone("/sleep");
+}
+
+#[test]
+#[should_panic(expected = "take `heads` out of its filter!")]
+fn with_heads_alone_nobody_waits_for_a_body() {
+    with_heads_alone("/body");
+}
+
+#[test]
+#[should_panic(expected = "take `heads` out of its filter!")]
+fn with_heads_alone_nobody_watches_a_body() {
+    with_heads_alone("/watch");
+}
+
 #[test]
 fn a_timer_holds_the_request_until_it_is_due() {
     let mock = Mock::new();

@@ -1,46 +1,30 @@
-//! A small header filter with the plain proxy-wasm SDK: what the benchmark compares between hosts. Empty but on wasm32.
+//! A small header filter with the project's SDK: what the benchmark compares between hosts.
 
-#[cfg(target_arch = "wasm32")]
-mod filter {
-    use proxy_wasm::traits::{Context, HttpContext, RootContext};
-    use proxy_wasm::types::{Action, ContextType, LogLevel};
+use tidegate_sdk::{ConfigError, Filter, Reply, Request, Response};
 
-    proxy_wasm::main! {{
-        proxy_wasm::set_log_level(LogLevel::Warn);
-        proxy_wasm::set_root_context(|_| Box::new(Root));
-    }}
+tidegate_sdk::filter!(Plugin, "../schema.json", heads);
 
-    struct Root;
+/// The filter.
+#[derive(Debug)]
+pub struct Plugin;
 
-    impl Context for Root {}
+impl Filter for Plugin {
+    /// Whether the request had both headers.
+    type Memo = bool;
 
-    impl RootContext for Root {
-        fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-            Some(Box::new(Filter { seen: false }))
-        }
-
-        fn get_type(&self) -> Option<ContextType> {
-            Some(ContextType::HttpContext)
-        }
+    fn configure(_: &[u8]) -> Result<Self, ConfigError> {
+        Ok(Self)
     }
 
-    struct Filter {
-        seen: bool,
+    async fn request(&self, request: &Request) -> Result<bool, Reply> {
+        let headers = request.headers();
+        Ok(headers.get(":path").is_some() && headers.get("user-agent").is_some())
     }
 
-    impl Context for Filter {}
-
-    impl HttpContext for Filter {
-        fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-            let path = self.get_http_request_header(":path");
-            let agent = self.get_http_request_header("user-agent");
-            self.seen = path.is_some() && agent.is_some();
-            Action::Continue
-        }
-
-        fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
-            self.add_http_response_header("x-bench", if self.seen { "yes" } else { "no" });
-            Action::Continue
-        }
+    async fn response(&self, response: &Response, seen: bool) -> Result<(), Reply> {
+        response
+            .headers()
+            .add("x-bench", if seen { "yes" } else { "no" });
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use tidegate_sdk::{ConfigError, Filter, Reply, Request, time};
 
 use policy::Policy;
 
-tidegate_sdk::filter!(Plugin, "../schema.json");
+tidegate_sdk::filter!(Plugin, "../schema.json", heads);
 
 /// The filter: asks the policy, and does what it says.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use tidegate_sdk::{ConfigError, Filter, Reply, Request, property};
 
 use policy::{Certificate, Policy};
 
-tidegate_sdk::filter!(Plugin, "../schema.json");
+tidegate_sdk::filter!(Plugin, "../schema.json", heads);
 
 /// The filter.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use tidegate_sdk::{ConfigError, Filter, Reply, Request, Response};
 
 use policy::Policy;
 
-tidegate_sdk::filter!(Plugin, "../schema.json");
+tidegate_sdk::filter!(Plugin, "../schema.json", heads);
 
 /// The filter.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use tidegate_sdk::{ConfigError, Filter, Headers, Reply, Request, Response};
 
 use policy::{Edit, Policy};
 
-tidegate_sdk::filter!(Plugin, "../schema.json");
+tidegate_sdk::filter!(Plugin, "../schema.json", heads);
 
 /// The filter.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidegate_model::Rule;
 use tidegate_wasm::{Attributes, ConnectionAttributes, TlsAttributes};
 
 use crate::client_certificate;
@@ -10,15 +11,18 @@ use crate::stream::Stream;
 use crate::upstream::Pooled;
 
 /// What is known when the request arrives.
-pub(crate) fn downstream(stream: &Stream) -> Attributes {
+pub(crate) fn downstream(stream: &Stream, attributes: &mut Attributes) {
     let record = stream.record.borrow();
-    Attributes {
-        connection: Some(connection(stream)),
-        protocol: Some(record.version),
-        start: Some(stream.connection.worker.wall_time(record.started)),
-        rule: record.rule.clone(),
-        ..Attributes::default()
-    }
+    attributes.connection = Some(connection(stream));
+    attributes.protocol = Some(record.version);
+    attributes.start = Some(stream.connection.worker.wall_time(record.started));
+    attributes.rule.clone_from(&record.rule);
+}
+
+/// Where the request goes. Filters of the listener have seen it before it had a rule.
+pub(crate) fn backend(attributes: &mut Attributes, rule: &Arc<Rule>, chosen: usize) {
+    attributes.rule.get_or_insert_with(|| rule.clone());
+    attributes.backend = Some(chosen);
 }
 
 /// What is known once an upstream has answered.

@@ -14,7 +14,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tidegate_model::{BackendTarget, Mirror, RequestHead, RouteEntry};
-use tidegate_wasm::{Direction, LocalReply};
+use tidegate_wasm::Direction;
 use tokio::time::Instant;
 
 use self::outgoing::{declared_length, exact_length};
@@ -175,7 +175,7 @@ impl Exchange {
             // Filters of the listener run before the route is chosen, and may change what it is chosen by.
             match Box::pin(self.listener_filters(listener_host, &mut head)).await? {
                 Flow::Continue => {}
-                Flow::Reply(response) => return Ok(response),
+                Flow::Reply(response) => return Ok(*response),
             }
         }
         let entry = find(listener_host, &head)?;
@@ -221,7 +221,7 @@ impl Exchange {
             .await?
         {
             Flow::Continue => {}
-            Flow::Reply(response) => return self.back(response, FILTER_REPLY).await,
+            Flow::Reply(response) => return self.back(*response, FILTER_REPLY).await,
         }
         let chosen = match &bound {
             Some(bound) => bound.backend,
@@ -245,7 +245,7 @@ impl Exchange {
                 .await?
             {
                 Flow::Continue => {}
-                Flow::Reply(response) => return self.back(response, FILTER_REPLY).await,
+                Flow::Reply(response) => return self.back(*response, FILTER_REPLY).await,
             }
         }
         let backend = match &backend.target {
@@ -260,7 +260,7 @@ impl Exchange {
         stream
             .chain
             .borrow_mut()
-            .with_io(|io| io.attributes.backend = Some(backend.clone()));
+            .with_io(|io| attributes::backend(&mut io.attributes, rule, chosen));
         let head = self.sendable(held)?;
         let (head, body) = self.outgoing(head, body);
         let body = self.mirror(&head, body);
@@ -321,7 +321,7 @@ impl Exchange {
             Ok(None) => return Ok(self.reply_taken()),
             // What stopped the body is the reason, not that the upstream then broke off.
             Err(error) => match stream.interrupted() {
-                Some(Ok(reply)) => return Ok(reply_response(reply)),
+                Some(Ok(reply)) => return Ok(reply_response(*reply)),
                 Some(Err(cause)) => return Err(cause),
                 None => return Err(error),
             },
@@ -342,8 +342,11 @@ impl Exchange {
     }
 
     fn reply_taken(&self) -> Response<Body> {
-        let reply: Option<LocalReply> = self.stream.reply.borrow_mut().take();
-        reply.map_or_else(|| Response::new(Body::Empty), reply_response)
+        let reply = self.stream.reply.borrow_mut().take();
+        reply.map_or_else(
+            || Response::new(Body::Empty),
+            |reply| reply_response(*reply),
+        )
     }
 
     /// The response past the filters, with its body.
@@ -371,28 +374,28 @@ impl Exchange {
     }
 
     /// Puts the body filters in front of the body, and makes length and body agree.
-    fn past_body_filters(&self, response: Response<Body>) -> Response<Body> {
+    fn past_body_filters(&self, mut response: Response<Body>) -> Response<Body> {
         let declared = declared_length(response.headers());
         let head_only = self.stream.record.borrow().method == Method::HEAD;
-        let (mut parts, body) = response.into_parts();
+        let body = std::mem::take(response.body_mut());
         let exact = exact_length(&body);
-        let body = match Filtered::new(&self.stream, Direction::Response, body, declared) {
-            Ok(filtered) => Body::Filtered(Box::new(filtered)),
-            Err(body) => {
-                match exact {
-                    _ if head_only => {}
-                    Some(length) if declared.is_some() && declared != Some(length) => {
-                        parts
-                            .headers
-                            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        *response.body_mut() =
+            match Filtered::new(&self.stream, Direction::Response, body, declared) {
+                Ok(filtered) => Body::Filtered(filtered),
+                Err(body) => {
+                    let headers = response.headers_mut();
+                    match exact {
+                        _ if head_only => {}
+                        Some(length) if declared.is_some() && declared != Some(length) => {
+                            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+                        }
+                        None => drop(headers.remove(header::CONTENT_LENGTH)),
+                        _ => {}
                     }
-                    None => drop(parts.headers.remove(header::CONTENT_LENGTH)),
-                    _ => {}
+                    body
                 }
-                body
-            }
-        };
-        Response::from_parts(parts, body)
+            };
+        response
     }
 
     /// The host's own answer to an error, past the filters that have seen the request.

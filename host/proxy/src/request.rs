@@ -23,7 +23,7 @@ use crate::shadow::{Shadow, Tap};
 pub(crate) enum Flow {
     Continue,
     /// A filter answers.
-    Reply(Response<Body>),
+    Reply(Box<Response<Body>>),
 }
 
 /// Where the request's head is. It is moved once or twice in a request's life, which costs less than a box would.
@@ -66,9 +66,8 @@ impl Exchange {
                     self.on_head(held, |head| {
                         response = Some(native::redirect(head, redirect, matched, port))
                     });
-                    return Ok(Flow::Reply(
-                        response.unwrap_or_else(|| Response::new(Body::Empty)),
-                    ));
+                    let response = response.unwrap_or_else(|| Response::new(Body::Empty));
+                    return Ok(Flow::Reply(Box::new(response)));
                 }
                 Filter::Mirror(mirror) if takes(mirror) => self.mirrors.push(mirror.clone()),
                 Filter::Mirror(_) => {}
@@ -82,7 +81,7 @@ impl Exchange {
                 }
                 Filter::Wasm(spec) => match self.module(held, body, spec).await? {
                     Next::Continue => {}
-                    Next::Reply(reply) => return Ok(Flow::Reply(reply_response(reply))),
+                    Next::Reply(reply) => return Ok(Flow::Reply(Box::new(reply_response(*reply)))),
                 },
             }
         }
@@ -102,12 +101,8 @@ impl Exchange {
                 Filter::RequestHeaders(modifier) => native::modify_request(head, modifier),
                 Filter::Rewrite(rewrite) => native::rewrite(head, rewrite, &everything),
                 Filter::Redirect(redirect) => {
-                    return Ok(Flow::Reply(native::redirect(
-                        head,
-                        redirect,
-                        &everything,
-                        port,
-                    )));
+                    let response = native::redirect(head, redirect, &everything, port);
+                    return Ok(Flow::Reply(Box::new(response)));
                 }
                 Filter::Mirror(mirror) if takes(mirror) => self.mirrors.push(mirror.clone()),
                 Filter::Mirror(_) | Filter::ResponseHeaders(_) => {}
@@ -123,7 +118,9 @@ impl Exchange {
                     let mut held = Held::Plain(head.clone());
                     let mut body = Body::Empty;
                     match self.module(&mut held, &mut body, spec).await? {
-                        Next::Reply(reply) => return Ok(Flow::Reply(reply_response(reply))),
+                        Next::Reply(reply) => {
+                            return Ok(Flow::Reply(Box::new(reply_response(*reply))));
+                        }
                         Next::Continue => {
                             self.stream.settle_io().await;
                             self.on_head(&mut held, |changed| *head = changed.clone())
@@ -182,7 +179,7 @@ impl Exchange {
         };
         if let Held::Plain(head) = std::mem::replace(held, Held::Chain) {
             let mut io = Box::new(StreamIo::new(head));
-            io.attributes = attributes::downstream(&stream);
+            attributes::downstream(&stream, &mut io.attributes);
             stream.chain.borrow_mut().put_io(io);
         }
         let end_of_stream = body.is_end_stream();
@@ -211,7 +208,7 @@ impl Exchange {
         };
         let Some(head) = head else { return };
         let mut io = Box::new(StreamIo::new(head));
-        io.attributes = attributes::downstream(&self.stream);
+        attributes::downstream(&self.stream, &mut io.attributes);
         let shadow = Shadow::begin(filter, plugin, io, body.is_end_stream());
         let source = std::mem::take(body);
         *body = Tap::on(source, Direction::Request, std::iter::once(&shadow));

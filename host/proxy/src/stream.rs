@@ -39,7 +39,7 @@ pub(crate) struct Stream {
     /// Why the exchange cannot go on, found out while a body was on its way.
     pub(crate) failure: RefCell<Option<Error>>,
     /// A filter's answer, found out likewise.
-    pub(crate) reply: RefCell<Option<LocalReply>>,
+    pub(crate) reply: RefCell<Option<Box<LocalReply>>>,
     /// Places among the requests of this client.
     pub(crate) permits: RefCell<Vec<Permit>>,
     pub(crate) received: Rc<Received>,
@@ -152,12 +152,13 @@ impl Drop for Stream {
         let shadows = self.chain.borrow_mut().take_shadows();
         {
             let record = self.record.borrow();
-            let elapsed = millis(record.started.elapsed());
+            let now = Instant::now();
+            let elapsed = millis(now - record.started);
             self.connection
                 .worker
                 .metrics
                 .end(record.status, elapsed, received, sent);
-            self.chain.borrow_mut().finish(&record, received, sent);
+            self.chain.borrow_mut().finish(&record, now, received, sent);
         }
         self.write_log(shadows);
         self.connection.activity.end();

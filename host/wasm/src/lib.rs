@@ -17,6 +17,7 @@
 //! A thread that calls into a VM needs 2 MiB of stack: guests may use one.
 
 mod action;
+mod body;
 mod code;
 mod component;
 mod config;
@@ -47,6 +48,7 @@ mod vm;
 mod wasi;
 
 pub use action::{Action, Callback, Direction};
+pub use body::BodyData;
 pub use code::{CodeKey, CodeSlot};
 pub use component::{has_wasi, world_of};
 pub use config::{Capabilities, Limits, PluginConfig, Ungranted, VmConfig};

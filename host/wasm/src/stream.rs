@@ -10,11 +10,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use tidegate_model::{Backend, BackendTarget, PackedHeaders, RequestHead, ResponseHead, Rule};
 
 use crate::action::Direction;
+use crate::body::BodyData;
 use crate::headers;
 
 /// Filter state: what `proxy_set_property` wrote, under `wasm.` and the name, for all filters of the request.
@@ -26,14 +27,14 @@ pub struct StreamIo {
     /// Without its headers once the request went out, see [`request_head`](Self::request_head).
     pub request: RequestHead,
     /// What the request body callback is about: the chunk, or all that was held. What the guest leaves in it passes on.
-    pub request_body: BytesMut,
+    pub request_body: BodyData,
     /// Trailers; a filter may add some at the end of the body.
     pub request_trailers: Option<HeaderMap>,
     /// None until the response's head is here, and without its headers once it went out, see
     /// [`response_head`](Self::response_head).
     pub response: Option<ResponseHead>,
     /// As [`request_body`](Self::request_body).
-    pub response_body: BytesMut,
+    pub response_body: BodyData,
     /// As [`request_trailers`](Self::request_trailers).
     pub response_trailers: Option<HeaderMap>,
     /// Pseudo-headers that a filter removed: a request that lacks one cannot be sent, nor a response without `:status`.
@@ -43,15 +44,15 @@ pub struct StreamIo {
     /// Values set by filters.
     pub state: FilterState,
     /// Headers that went out.
-    sent_request: Option<Box<Sent<RequestHead>>>,
-    sent_response: Option<Box<Sent<ResponseHead>>>,
+    sent_request: Option<Sent<RequestHead>>,
+    sent_response: Option<Sent<ResponseHead>>,
 }
 
 /// A head that went out, for who still reads it in `on_log` or a body callback. Few do, so it is put together for the first.
 #[derive(Debug)]
 struct Sent<T> {
     headers: PackedHeaders,
-    head: OnceCell<T>,
+    head: OnceCell<Box<T>>,
 }
 
 /// A set of pseudo-headers.
@@ -92,8 +93,8 @@ pub struct Attributes {
     pub attempts: u32,
     /// `xds.route_name`, `xds.virtual_host_name`; and the backend, while none is chosen and the rule has one only.
     pub rule: Option<Arc<Rule>>,
-    /// The chosen backend: `xds.cluster_name`, `upstream.num_endpoints`.
-    pub backend: Option<Arc<Backend>>,
+    /// Which of the rule's backends was chosen: `xds.cluster_name`.
+    pub backend: Option<usize>,
 }
 
 /// Facts about the downstream connection.
@@ -160,10 +161,10 @@ impl StreamIo {
         headers::join_lines(&mut request.headers, headers::is_inline_in_requests);
         Self {
             request,
-            request_body: BytesMut::new(),
+            request_body: BodyData::default(),
             request_trailers: None,
             response: None,
-            response_body: BytesMut::new(),
+            response_body: BodyData::default(),
             response_trailers: None,
             missing: PseudoSet::NONE,
             attributes: Attributes::default(),
@@ -178,9 +179,11 @@ impl StreamIo {
         let Some(sent) = &self.sent_request else {
             return &self.request;
         };
-        sent.head.get_or_init(|| RequestHead {
-            headers: sent.headers.unpack(),
-            ..self.request.clone()
+        sent.head.get_or_init(|| {
+            Box::new(RequestHead {
+                headers: sent.headers.unpack(),
+                ..self.request.clone()
+            })
         })
     }
 
@@ -190,9 +193,11 @@ impl StreamIo {
         let Some(sent) = &self.sent_response else {
             return Some(head);
         };
-        Some(sent.head.get_or_init(|| ResponseHead {
-            headers: sent.headers.unpack(),
-            status: head.status,
+        Some(sent.head.get_or_init(|| {
+            Box::new(ResponseHead {
+                headers: sent.headers.unpack(),
+                status: head.status,
+            })
         }))
     }
 
@@ -204,7 +209,7 @@ impl StreamIo {
     }
 
     /// What the body callback of this direction is about.
-    pub fn body_mut(&mut self, direction: Direction) -> &mut BytesMut {
+    pub fn body_mut(&mut self, direction: Direction) -> &mut BodyData {
         match direction {
             Direction::Request => &mut self.request_body,
             Direction::Response => &mut self.response_body,
@@ -222,10 +227,7 @@ impl StreamIo {
     /// Takes the request's head to send it. Filters can still read it.
     pub fn send_request(&mut self) -> RequestHead {
         let headers = std::mem::take(&mut self.request.headers);
-        self.sent_request = Some(Box::new(Sent {
-            headers: PackedHeaders::pack(&headers),
-            head: OnceCell::new(),
-        }));
+        self.sent_request = Some(Sent::new(&headers));
         RequestHead {
             headers,
             ..self.request.clone()
@@ -236,14 +238,22 @@ impl StreamIo {
     pub fn send_response(&mut self) -> Option<ResponseHead> {
         let head = self.response.as_mut()?;
         let headers = std::mem::take(&mut head.headers);
-        self.sent_response = Some(Box::new(Sent {
-            headers: PackedHeaders::pack(&headers),
-            head: OnceCell::new(),
-        }));
+        self.sent_response = Some(Sent::new(&headers));
         Some(ResponseHead {
             headers,
             status: head.status,
         })
+    }
+}
+
+// === impl Sent ===
+
+impl<T> Sent<T> {
+    fn new(headers: &HeaderMap) -> Self {
+        Self {
+            headers: PackedHeaders::pack(headers),
+            head: OnceCell::new(),
+        }
     }
 }
 
@@ -252,14 +262,16 @@ impl StreamIo {
 impl Attributes {
     /// The chosen backend, or the only one that can be.
     pub(crate) fn backend(&self) -> Option<&Backend> {
-        let only = || match self.rule.as_ref()?.backends.as_slice() {
-            [only] => match &only.target {
-                BackendTarget::Backend(backend) => Some(&**backend),
-                BackendTarget::Unresolved { .. } => None,
-            },
-            _ => None,
+        let rule = self.rule.as_deref()?;
+        let chosen = match (self.backend, rule.backends.as_slice()) {
+            (Some(chosen), backends) => backends.get(chosen)?,
+            (None, [only]) => only,
+            (None, _) => return None,
         };
-        self.backend.as_deref().or_else(only)
+        match &chosen.target {
+            BackendTarget::Backend(backend) => Some(&**backend),
+            BackendTarget::Unresolved { .. } => None,
+        }
     }
 }
 

@@ -2,8 +2,11 @@
 //!
 //! ```text
 //!   entry:   flag = true;  if !active { active = true; unpark }      one store and one load on the hot path
-//!   ticker:  sleep TICK; epoch += 1; now and then: no flag set? active = false; one more TICK; still none? park
+//!   ticker:  sleep; epoch += 1; now and then: no flag set? active = false; one more TICK; still none? park
 //! ```
+//!
+//! It sleeps for a TICK while calls last that long, and for two while all are short: each time it wakes it may push a worker off its
+//! core, and nearly all calls end within microseconds.
 //!
 //! The extra tick closes the window in which an entry has read `active` while its own flag was not yet visible here: a
 //! store reaches the other cores within nanoseconds, the ticker looks again milliseconds later.
@@ -13,8 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// Time between two epochs: a running guest is looked at this often.
+/// Time between two epochs while a call lasts: a running guest is looked at this often.
 pub(crate) const TICK: Duration = Duration::from_millis(2);
+
+/// The same while all calls are short.
+const LONG_TICK: Duration = Duration::from_millis(4);
 
 /// Ticks between two looks at whether anything is in flight.
 const TICKS_BEFORE_REST: u32 = 32;
@@ -28,9 +34,14 @@ pub(crate) struct InFlight(AtomicBool);
 #[derive(Default)]
 struct State {
     active: AtomicBool,
+    /// A call was in flight at the last tick.
+    lasts: AtomicBool,
     stop: AtomicBool,
     vms: Mutex<Vec<Weak<InFlight>>>,
 }
+
+/// Where a VM says that its call has seen a tick.
+pub(crate) struct Lasting(Arc<State>);
 
 /// Handle on the thread; dropping it ends the thread.
 pub(crate) struct Ticker {
@@ -66,6 +77,11 @@ impl Ticker {
         flag
     }
 
+    /// For one more VM.
+    pub(crate) fn lasting(&self) -> Lasting {
+        Lasting(Arc::clone(&self.state))
+    }
+
     /// A guest is about to run.
     #[inline]
     pub(crate) fn enter(&self, flag: &InFlight) {
@@ -90,6 +106,15 @@ impl Ticker {
     }
 }
 
+// === impl Lasting ===
+
+impl Lasting {
+    /// A call is in flight while the epoch moves on.
+    pub(crate) fn note(&self) {
+        self.0.lasts.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Ticker {
     fn drop(&mut self) {
         self.state.stop.store(true, Ordering::SeqCst);
@@ -107,13 +132,22 @@ impl State {
                 thread::park();
                 continue;
             }
-            thread::sleep(TICK);
+            thread::sleep(self.next_tick());
             engine.increment_epoch();
             ticks += 1;
             if ticks >= TICKS_BEFORE_REST {
                 ticks = 0;
                 self.rest(engine);
             }
+        }
+    }
+
+    /// How long until the next one.
+    fn next_tick(&self) -> Duration {
+        if self.lasts.swap(false, Ordering::Relaxed) {
+            TICK
+        } else {
+            LONG_TICK
         }
     }
 
@@ -174,6 +208,16 @@ mod tests {
         until("rest", || !ticker.is_active());
         ticker.enter(&flag);
         assert!(ticker.is_active());
+    }
+
+    #[test]
+    fn it_ticks_faster_while_a_call_lasts() {
+        let state = Arc::<State>::default();
+        let lasting = Lasting(Arc::clone(&state));
+        assert_eq!(state.next_tick(), LONG_TICK);
+        lasting.note();
+        assert_eq!(state.next_tick(), TICK);
+        assert_eq!(state.next_tick(), LONG_TICK);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::{Plugin, Task};
+use super::{Begun, Left, Plugin, Task};
 use crate::hostcalls::{self, Action, Direction};
 use crate::request::{BodyError, Chunk};
 use crate::{Reply, log};
@@ -98,9 +98,8 @@ impl Stream {
         side.ended.set(ended);
         match direction {
             Direction::Request => {
-                let task = Rc::clone(&self.plugin).request(Rc::clone(self));
-                side.task.replace(Some(task));
-                self.run(direction)
+                let begun = Rc::clone(&self.plugin).request(Rc::clone(self));
+                self.begin(direction, begun)
             }
             Direction::Response => self.on_response(),
         }
@@ -121,21 +120,30 @@ impl Stream {
             // The host has given the request up, for a body that is too long or a time that has passed.
             self.end();
         }
-        if self.start_response() {
-            self.run(Direction::Response)
-        } else {
-            Action::Continue
+        match self.start_response() {
+            Some(begun) => self.begin(Direction::Response, begun),
+            None => Action::Continue,
         }
     }
 
-    /// Whether there is something to do: not without a request that went on.
-    fn start_response(self: &Rc<Self>) -> bool {
-        let Some(memo) = self.memo.take() else {
-            return false;
-        };
-        let task = Rc::clone(&self.plugin).response(Rc::clone(self), memo);
-        self.response.task.replace(Some(task));
-        true
+    /// What there is to do: nothing without a request that went on.
+    fn start_response(self: &Rc<Self>) -> Option<Begun> {
+        let memo = self.memo.take()?;
+        Some(Rc::clone(&self.plugin).response(Rc::clone(self), memo))
+    }
+
+    /// A direction's work inside its own callback.
+    fn begin(self: &Rc<Self>, direction: Direction, begun: Begun) -> Action {
+        match begun {
+            Begun::Task(task) => {
+                self.side(direction).task.replace(Some(task));
+                self.run(direction)
+            }
+            Begun::Done(left) => match self.settle(direction, left) {
+                true => Action::Continue,
+                false => Action::Pause,
+            },
+        }
     }
 
     pub(super) fn on_body(self: &Rc<Self>, direction: Direction, ended: bool) -> Action {
@@ -258,16 +266,23 @@ impl Stream {
                 side.task.replace(Some(task));
                 Poll::Pending
             }
-            Poll::Ready(Err(reply)) => {
+            Poll::Ready(left) => Poll::Ready(self.settle(direction, left)),
+        }
+    }
+
+    /// The work of a direction is done. Whether the exchange goes on.
+    fn settle(self: &Rc<Self>, direction: Direction, left: Left) -> bool {
+        match left {
+            Err(reply) => {
                 self.reply(&reply);
-                Poll::Ready(false)
+                false
             }
-            Poll::Ready(Ok(memo)) => {
+            Ok(memo) => {
                 if direction == Direction::Request {
                     self.memo.replace(Some(memo));
                     self.release_response();
                 }
-                Poll::Ready(true)
+                true
             }
         }
     }
@@ -277,13 +292,19 @@ impl Stream {
         if !self.response_held.take() {
             return;
         }
-        if !self.start_response() {
-            return self.resume(Direction::Response);
-        }
-        match self.poll(Direction::Response) {
-            Poll::Ready(true) => self.resume(Direction::Response),
-            Poll::Pending if self.response.lets_head_go() => self.resume(Direction::Response),
-            _ => {}
+        let goes_on = match self.start_response() {
+            None => true,
+            Some(Begun::Done(left)) => self.settle(Direction::Response, left),
+            Some(Begun::Task(task)) => {
+                self.response.task.replace(Some(task));
+                match self.poll(Direction::Response) {
+                    Poll::Ready(goes_on) => goes_on,
+                    Poll::Pending => self.response.lets_head_go(),
+                }
+            }
+        };
+        if goes_on {
+            self.resume(Direction::Response);
         }
     }
 
@@ -315,6 +336,7 @@ impl Side {
     }
 
     pub(crate) fn set_watcher(&self, watcher: Watcher) {
+        super::expect_more_than_heads();
         self.watcher.replace(Some(watcher));
     }
 
@@ -324,6 +346,7 @@ impl Side {
         max: usize,
         hold_head: bool,
     ) -> Poll<Result<Vec<u8>, BodyError>> {
+        super::expect_more_than_heads();
         if let Some(body) = self.body.take() {
             return Poll::Ready(body);
         }

@@ -1,14 +1,16 @@
 //! Calls of filters, and what they say: on the worker where the VM is there, else waited for.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use http::header;
 use tidegate_model::{FailureCause, FailurePolicy, FilterId};
 use tidegate_wasm::{Action, Callback, Direction, Failure, LocalReply};
 
-use super::{Called, Home, Module, Next, Seat, Step};
+use super::{Called, Home, Module, Next, Step};
 use crate::body::Body;
 use crate::error::Error;
 use crate::filtered::Filtered;
@@ -17,12 +19,37 @@ use crate::plugin::{Event, Fallen, Plugin, VmCell, WorkerFilter, cause};
 use crate::publish::FilterState;
 use crate::stream::Stream;
 
+/// Waits for the exchange's data, unless it is there.
+#[must_use]
+pub(crate) struct Settled<'a>(Option<Pin<Box<dyn Future<Output = ()> + 'a>>>);
+
+/// What became of a call.
+enum Entered {
+    Here(Result<Action, Failed>),
+    /// It is to be made where the calls of this VM are.
+    Aside(Rc<VmCell>),
+    /// There is nobody to call.
+    Nowhere,
+}
+
 /// Why a call was not made, or did not end well.
 enum Failed {
     /// Its own fault.
     Itself(Failure),
     /// The VM had fallen before.
     Fallen(FailureCause),
+}
+
+impl Future for Settled<'_> {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            None => Poll::Ready(()),
+            Some(fetched) => fetched.as_mut().poll(cx),
+        }
+    }
 }
 
 impl Stream {
@@ -53,7 +80,6 @@ impl Stream {
                 let mut chain = self.chain.borrow_mut();
                 chain.has_modules = true;
                 chain.steps.push(Step::Module(Module {
-                    plugin: context.plugin.clone(),
                     context,
                     failed: false,
                 }));
@@ -98,25 +124,41 @@ impl Stream {
     /// Calls a module and reads what it said during the call.
     pub(crate) async fn call(&self, at: usize, callback: Callback) -> Result<Called, Error> {
         self.settle_io().await;
-        let Some(cell) = self.chain.borrow().cell(at) else {
-            return Ok(Called::Skipped);
-        };
-        let result = if cell.is_aside() {
-            let called = Box::pin(self.call_aside(at, callback, &cell)).await;
-            if self.is_interrupted() {
-                self.settle_io().await;
+        match self.enter(at, callback) {
+            Entered::Here(result) => self.judge_call(at, callback, result),
+            Entered::Nowhere => Ok(Called::Skipped),
+            Entered::Aside(cell) => {
+                let result = Box::pin(self.call_aside(at, callback, &cell)).await;
+                if self.is_interrupted() {
+                    self.settle_io().await;
+                }
+                self.judge_call(at, callback, result)
             }
-            called
-        } else if let Some(cause) = cell.fell_of() {
-            Err(Failed::Fallen(cause))
-        } else {
-            let seat = self.chain.borrow_mut().seat(at);
-            seat.map_or(Ok(Action::Continue), |Seat { cell, id, plugin }| {
-                cell.enter(&plugin, |vm| vm.call(id, callback))
-            })
-            .map_err(Failed::Itself)
+        }
+    }
+
+    /// Calls a module, if its VM is called on the worker.
+    fn enter(&self, at: usize, callback: Callback) -> Entered {
+        let mut chain = self.chain.borrow_mut();
+        let cell = match chain.module(at) {
+            Some(module) => module.cell(),
+            None => return Entered::Nowhere,
         };
-        self.judge_call(at, callback, result)
+        if cell.is_aside() {
+            return Entered::Aside(cell.clone());
+        }
+        if let Some(cause) = cell.fell_of() {
+            return Entered::Here(Err(Failed::Fallen(cause)));
+        }
+        let Some(context) = chain.seat(at) else {
+            return Entered::Nowhere;
+        };
+        drop(chain);
+        let id = context.id;
+        let called = context
+            .cell()
+            .enter(context.plugin(), |vm| vm.call(id, callback));
+        Entered::Here(called.map_err(Failed::Itself))
     }
 
     async fn call_aside(
@@ -135,26 +177,26 @@ impl Stream {
             Failed::Fallen(cause.unwrap_or(FailureCause::Trap))
         })?;
         let seat = self.chain.borrow_mut().seat(at);
-        let Some(Seat { cell, id, plugin }) = seat else {
+        let Some(context) = seat else {
             return Ok(Action::Continue);
         };
-        cell.run(turn, &plugin, move |vm| vm.call(id, callback))
+        let id = context.id;
+        cell.run(turn, context.plugin(), move |vm| vm.call(id, callback))
             .await
             .map_err(Failed::Itself)
     }
 
-    /// Waits until the exchange's data can be had: it may be in a VM that is away.
+    /// Waits until the exchange's data can be had: it may be in a VM that is away, but hardly ever is.
     #[inline]
-    pub(crate) async fn settle_io(&self) {
-        if self.chain.borrow().is_away() {
-            Box::pin(self.fetch_io()).await;
-        }
+    pub(crate) fn settle_io(&self) -> Settled<'_> {
+        let is_away = self.chain.borrow().is_away();
+        Settled(is_away.then(|| -> Pin<Box<dyn Future<Output = ()>>> { Box::pin(self.fetch_io()) }))
     }
 
     async fn fetch_io(&self) {
         loop {
             let cell = match &self.chain.borrow().home {
-                Home::In(cell, _) => cell.clone(),
+                Home::In(context) => context.cell().clone(),
                 _ => return,
             };
             let turn = cell.turn().await;
@@ -174,9 +216,12 @@ impl Stream {
         if let Ok(_turn) = cell.turn().await {
             let mut chain = self.chain.borrow_mut();
             if let Some(io) = chain.home.take() {
-                let id = chain.module(at).map(|module| module.context.id);
-                let seated = id.and_then(|id| cell.with(|vm| vm.attach(id, io)).map(|()| id));
-                chain.home = seated.map_or(Home::None, |id| Home::In(cell.clone(), id));
+                let context = chain.module(at).map(|module| module.context.clone());
+                let seated = context.filter(|context| {
+                    let put = context.cell().with(|vm| vm.attach(context.id, io));
+                    put.is_some()
+                });
+                chain.home = seated.map_or(Home::None, Home::In);
             }
         }
     }
@@ -197,7 +242,7 @@ impl Stream {
                     .chain
                     .borrow()
                     .module(at)
-                    .map(|module| module.plugin.clone());
+                    .map(|module| module.plugin().clone());
                 self.leave_out(at);
                 plugin.map_or(Ok(()), |plugin| self.judge(&plugin, &failure))?;
                 Ok(Called::Skipped)
@@ -213,7 +258,7 @@ impl Stream {
     /// The VM of a step fell through another stream's fault.
     fn fell(&self, at: usize, cause: FailureCause) -> Result<(), Error> {
         let plugin = match self.chain.borrow().module(at) {
-            Some(module) => module.plugin.clone(),
+            Some(module) => module.plugin().clone(),
             None => return Ok(()),
         };
         plugin
@@ -226,13 +271,12 @@ impl Stream {
 
     /// What the VM has told the stream context of a step: a reply, or that it may go on.
     pub(crate) fn said(&self, at: usize, direction: Direction) -> Result<Option<Next>, Error> {
-        let (slot, plugin) = match self.chain.borrow().module(at) {
-            Some(module) if module.context.slot.is_told() => {
-                (module.context.slot.clone(), module.plugin.clone())
-            }
+        let context = match self.chain.borrow().module(at) {
+            Some(module) if module.slot().is_told() => module.context.clone(),
             _ => return Ok(None),
         };
-        match slot.take(direction) {
+        let plugin = context.plugin();
+        match context.slot.take(direction) {
             None => Ok(None),
             Some(Event::Resume(_)) => Ok(Some(Next::Continue)),
             Some(Event::Reply(reply)) => {
@@ -244,10 +288,10 @@ impl Stream {
                     let kind = io.request_head().headers.get(header::CONTENT_TYPE);
                     kind.is_some_and(grpc_reply::is_grpc)
                 });
-                Ok(Some(Next::Reply(match asked {
+                Ok(Some(Next::Reply(Box::new(match asked {
                     Some(true) => grpc_reply::of(reply),
                     _ => reply,
-                })))
+                }))))
             }
             Some(Event::Close) => Err(Error::Reset(plugin.spec.id.clone())),
             Some(Event::Dead(cause)) => {
@@ -263,7 +307,7 @@ impl Stream {
         at: usize,
         direction: Direction,
     ) -> Result<Option<Next>, Error> {
-        let spoke = |module: &Module| module.context.slot.has(direction);
+        let spoke = |module: &Module| module.slot().has(direction);
         if !self.chain.borrow().module(at).is_some_and(spoke) {
             return Ok(None);
         }
@@ -272,7 +316,7 @@ impl Stream {
     }
 
     /// A reply or failure that a module asked for outside of a call of this exchange, at any step.
-    pub(crate) fn interrupted(&self) -> Option<Result<LocalReply, Error>> {
+    pub(crate) fn interrupted(&self) -> Option<Result<Box<LocalReply>, Error>> {
         if let Some(reply) = self.reply.borrow_mut().take() {
             return Some(Ok(reply));
         }
@@ -285,7 +329,7 @@ impl Stream {
                 .chain
                 .borrow()
                 .module(at)
-                .is_some_and(|module| module.context.slot.is_urgent());
+                .is_some_and(|module| module.slot().is_urgent());
             if !urgent {
                 return None;
             }
@@ -300,13 +344,13 @@ impl Stream {
     fn is_interrupted(&self) -> bool {
         let chain = self.chain.borrow();
         (0..chain.len()).any(|at| {
-            let urgent = |module: &Module| module.context.slot.is_urgent();
+            let urgent = |module: &Module| module.slot().is_urgent();
             chain.module(at).is_some_and(urgent)
         })
     }
 
     /// Waits until an exchange is interrupted.
-    pub(crate) async fn interruption(&self) -> Result<LocalReply, Error> {
+    pub(crate) async fn interruption(&self) -> Result<Box<LocalReply>, Error> {
         loop {
             if self.is_interrupted() {
                 self.settle_io().await;
@@ -338,7 +382,7 @@ impl Stream {
             },
             interrupted = self.interruption() => interrupted.map(Next::Reply),
         };
-        *body = Body::Filtered(Box::new(passing));
+        *body = Body::Filtered(passing);
         next
     }
 
@@ -351,13 +395,13 @@ impl Stream {
         };
         chain
             .module(at)
-            .map_or_else(none, |module| module.plugin.spec.id.clone())
+            .map_or_else(none, |module| module.plugin().spec.id.clone())
     }
 
     /// How many bytes of a body the filter at a step may hold back.
     pub(crate) fn buffered_body(&self, at: usize) -> usize {
         let chain = self.chain.borrow();
-        let bound = |module: &Module| module.plugin.spec.limits.buffered_body;
+        let bound = |module: &Module| module.plugin().spec.limits.buffered_body;
         chain.module(at).map_or(usize::MAX, bound)
     }
 

@@ -1,15 +1,15 @@
 //! The end of an exchange: on_log for all its filters, then on_done and on_delete.
 
-use std::pin::pin;
-use std::task::{Context, Waker};
+use std::rc::Rc;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, Version};
-use tidegate_wasm::Callback;
+use tidegate_wasm::{Callback, ContextId, Failure, StreamIo, Vm};
 use tokio::time::Instant;
 
-use super::{Chain, Home, Seat, Step};
+use super::{Chain, Home, Module, Step};
 use crate::error::flags;
+use crate::plugin::VmCell;
 use crate::stream::{FILTER_REPLY, Record};
 
 /// What filters learn at the end.
@@ -26,13 +26,21 @@ struct Ending {
     attempts: u32,
 }
 
+/// Callbacks at the end.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Last {
+    Log,
+    /// `on_done` and `on_delete`.
+    End,
+    LogAndEnd,
+}
+
 impl Chain {
     /// The end of the exchange: on_log for all, then on_done and on_delete. Beside the worker where the VMs are there.
-    pub(crate) fn finish(&mut self, record: &Record, received: u64, sent: u64) {
+    pub(crate) fn finish(&mut self, record: &Record, now: Instant, received: u64, sent: u64) {
         if !self.has_modules {
             return;
         }
-        let now = Instant::now();
         let ending = Ending {
             status: StatusCode::from_u16(record.status).ok(),
             details: record.details,
@@ -54,10 +62,24 @@ impl Chain {
         if chain.is_aside() {
             tokio::task::spawn_local(chain.end(ending));
         } else {
-            // Ordinary VMs are here, so nothing is waited for.
-            let end = pin!(chain.end(ending));
-            let ended = end.poll(&mut Context::from_waker(Waker::noop()));
-            debug_assert!(ended.is_ready(), "ordinary VMs answer at once");
+            chain.end_here(ending);
+        }
+    }
+
+    /// Where every VM is on the worker.
+    fn end_here(mut self, ending: Ending) {
+        self.home.with(|io| ending.tell(io));
+        for (at, last) in self.last_calls() {
+            if self.last_cell(at, last).is_none() {
+                continue;
+            }
+            if let Some(context) = self.seat(at) {
+                let id = context.id;
+                let called = context
+                    .cell()
+                    .enter(context.plugin(), |vm| last.call(vm, id));
+                self.take_back(called);
+            }
         }
     }
 
@@ -65,57 +87,85 @@ impl Chain {
         if self.is_away() {
             self.fetch().await;
         }
-        self.home.with(|io| {
-            let attributes = &mut io.attributes;
-            attributes.response_code = ending.status;
-            // A filter's reply may have brought its own.
-            if ending.details != FILTER_REPLY || attributes.response_code_details.is_none() {
-                attributes.response_code_details = Some(ending.details.into());
+        self.home.with(|io| ending.tell(io));
+        for (at, last) in self.last_calls() {
+            let Some(cell) = self.last_cell(at, last) else {
+                continue;
+            };
+            if cell.is_aside() || self.is_away() {
+                self.fetch().await;
             }
-            attributes.response_flags = ending.flags;
-            attributes.backend_latency = ending.upstream.filter(|_| attributes.upstream.is_some());
-            attributes.duration = Some(ending.duration);
-            attributes.request_bytes = ending.received;
-            attributes.response_bytes = ending.sent;
-            attributes.attempts = ending.attempts;
-            if let Some(trailers) = ending.trailers {
-                io.response_trailers = Some(*trailers);
-            }
-        });
-        for at in 0..self.steps.len() {
-            if self.module(at).is_some() {
-                // A failure here takes the VM along, which is all that is left to do for this exchange.
-                let _ = self.last_call(at, Callback::Log).await;
+            let Ok(turn) = cell.turn().await else {
+                continue;
+            };
+            if let Some(context) = self.seat(at) {
+                let id = context.id;
+                let call = move |vm: &mut Vm| last.call(vm, id);
+                let called = cell.run(turn, context.plugin(), call).await;
+                self.take_back(called);
             }
         }
-        for at in 0..self.steps.len() {
-            // The exchange goes along: on_done and on_delete still read properties.
-            if let Some(seat) = self.last_call(at, Callback::Done).await {
-                let Seat { cell, id, plugin } = seat;
-                let deleted = cell.call(&plugin, move |vm| vm.delete_stream(id)).await;
-                if let Ok(io) = deleted {
-                    self.home = io.map_or(Home::None, Home::Here);
-                }
-            }
-        }
-        self.steps.clear();
     }
 
-    /// One of the last callbacks. `None` if it could not be made, or failed.
-    async fn last_call(&mut self, at: usize, callback: Callback) -> Option<Seat> {
+    /// What is still to be called, in order: `on_log` of all comes before the first `on_done`. Nobody asks a module that has failed
+    /// to log.
+    fn last_calls(&self) -> impl Iterator<Item = (usize, Last)> + use<> {
+        let steps = 0..self.steps.len();
+        let (logs, ends) = match self.steps.as_slice() {
+            // Mostly there is one filter, which can have it all at once.
+            [Step::Module(Module { failed: false, .. })] => (0..0, Last::LogAndEnd),
+            _ => (steps.clone(), Last::End),
+        };
+        logs.map(|at| (at, Last::Log))
+            .chain(steps.map(move |at| (at, ends)))
+    }
+
+    /// The VM that is to be called, if it can be.
+    fn last_cell(&self, at: usize, last: Last) -> Option<Rc<VmCell>> {
         let Some(Step::Module(module)) = self.steps.get(at) else {
             return None;
         };
-        let cell = module.context.cell.clone();
-        if cell.is_aside() || self.is_away() {
-            self.fetch().await;
+        let is_due = !module.failed || last == Last::End;
+        (is_due && !module.cell().is_dead()).then(|| module.cell().clone())
+    }
+
+    /// The exchange goes along: `on_done` and `on_delete` still read properties. A failure takes the VM with it, which is all that
+    /// is left to do for this exchange.
+    fn take_back(&mut self, called: Result<Option<Box<StreamIo>>, Failure>) {
+        if let Ok(Some(io)) = called {
+            self.home = Home::Here(io);
         }
-        let turn = cell.turn().await.ok()?;
-        let seat = self.seat(at)?;
-        let id = seat.id;
-        let called = cell
-            .run(turn, &seat.plugin, move |vm| vm.call(id, callback))
-            .await;
-        called.is_ok().then_some(seat)
+    }
+}
+
+impl Ending {
+    /// Makes it known to whoever reads the exchange now.
+    fn tell(self, io: &mut StreamIo) {
+        let attributes = &mut io.attributes;
+        attributes.response_code = self.status;
+        // A filter's reply may have brought its own.
+        if self.details != FILTER_REPLY || attributes.response_code_details.is_none() {
+            attributes.response_code_details = Some(self.details.into());
+        }
+        attributes.response_flags = self.flags;
+        attributes.backend_latency = self.upstream.filter(|_| attributes.upstream.is_some());
+        attributes.duration = Some(self.duration);
+        attributes.request_bytes = self.received;
+        attributes.response_bytes = self.sent;
+        attributes.attempts = self.attempts;
+        if let Some(trailers) = self.trailers {
+            io.response_trailers = Some(*trailers);
+        }
+    }
+}
+
+impl Last {
+    /// What was attached, once the context is gone.
+    fn call(self, vm: &mut Vm, context: ContextId) -> Result<Option<Box<StreamIo>>, Failure> {
+        match self {
+            Self::Log => vm.call(context, Callback::Log).map(|_| None),
+            Self::End => vm.end_stream(context, false),
+            Self::LogAndEnd => vm.end_stream(context, true),
+        }
     }
 }

@@ -15,15 +15,14 @@ mod respond;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use http::Response;
 use http_body::Body as _;
 use tidegate_model::{Filter, HeaderModifier, ResponseHead, Rule};
-use tidegate_wasm::{Action, Direction, LocalReply, StreamIo};
+use tidegate_wasm::{Action, BodyData, Direction, LocalReply, StreamIo};
 
 use crate::body::Body;
 use crate::filtered::Out;
-use crate::plugin::{Plugin, StreamContext, VmCell};
+use crate::plugin::{Plugin, Slot, StreamContext, VmCell};
 use crate::shadow::{Shadow, Tap};
 
 pub(crate) use respond::local_reply;
@@ -52,7 +51,7 @@ enum Home {
     #[default]
     None,
     Here(Box<StreamIo>),
-    In(Rc<VmCell>, tidegate_wasm::ContextId),
+    In(Rc<StreamContext>),
 }
 
 /// A filter that the request has passed.
@@ -74,16 +73,8 @@ pub(crate) struct Place {
     pub(crate) index: usize,
 }
 
-/// A stream context that has the exchange's data.
-struct Seat {
-    cell: Rc<VmCell>,
-    id: tidegate_wasm::ContextId,
-    plugin: Arc<Plugin>,
-}
-
 pub(crate) struct Module {
-    pub(crate) context: StreamContext,
-    pub(crate) plugin: Arc<Plugin>,
+    context: Rc<StreamContext>,
     /// It failed and is left out from now on.
     failed: bool,
 }
@@ -91,13 +82,13 @@ pub(crate) struct Module {
 /// How a phase of the request ended.
 pub(crate) enum Next {
     Continue,
-    Reply(LocalReply),
+    Reply(Box<LocalReply>),
 }
 
 /// What a module wants after a callback.
 pub(crate) enum Called {
     Action(Action),
-    Reply(LocalReply),
+    Reply(Box<LocalReply>),
     /// It failed, and its policy lets the exchange go on without it.
     Skipped,
 }
@@ -122,16 +113,34 @@ impl Place {
     }
 }
 
+impl Module {
+    #[inline]
+    pub(crate) fn cell(&self) -> &Rc<VmCell> {
+        self.context.cell()
+    }
+
+    #[inline]
+    pub(crate) fn plugin(&self) -> &Arc<Plugin> {
+        self.context.plugin()
+    }
+
+    /// Where it hears from its VM.
+    #[inline]
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.context.slot
+    }
+}
+
 impl Home {
-    fn is_in(&self, seat: &Seat) -> bool {
-        matches!(self, Self::In(cell, id) if *id == seat.id && Rc::ptr_eq(cell, &seat.cell))
+    fn is_in(&self, context: &Rc<StreamContext>) -> bool {
+        matches!(self, Self::In(other) if Rc::ptr_eq(other, context))
     }
 
     fn take(&mut self) -> Option<Box<StreamIo>> {
         match std::mem::take(self) {
             Self::None => None,
             Self::Here(io) => Some(io),
-            Self::In(cell, id) => cell.with(|vm| vm.detach(id)).flatten(),
+            Self::In(context) => context.cell().with(|vm| vm.detach(context.id)).flatten(),
         }
     }
 
@@ -139,7 +148,10 @@ impl Home {
         match self {
             Self::None => None,
             Self::Here(io) => Some(look(io)),
-            Self::In(cell, id) => cell.with(|vm| vm.io_mut(*id).map(look)).flatten(),
+            Self::In(context) => context
+                .cell()
+                .with(|vm| vm.io_mut(context.id).map(look))
+                .flatten(),
         }
     }
 }
@@ -172,7 +184,7 @@ impl Chain {
 
     /// The VM of the module at a step, unless that has failed.
     fn cell(&self, at: usize) -> Option<Rc<VmCell>> {
-        self.module(at).map(|module| module.context.cell.clone())
+        self.module(at).map(|module| module.cell().clone())
     }
 
     /// How many steps there are.
@@ -204,7 +216,7 @@ impl Chain {
     }
 
     /// Puts held data where its filter finds it outside of a body callback. `false`: there is no such place.
-    pub(crate) fn rest(&mut self, direction: Direction, held: BytesMut, owner: &Rc<Out>) -> bool {
+    pub(crate) fn rest(&mut self, direction: Direction, held: BodyData, owner: &Rc<Out>) -> bool {
         self.unrest(direction);
         let put = self.with_io(|io| *io.body_mut(direction) = held).is_some();
         self.resting[side(direction)] = put.then(|| owner.clone());
@@ -226,7 +238,7 @@ impl Chain {
         let is_request = direction == Direction::Request;
         let takes_part = move |at: &usize| {
             self.module(*at).is_some_and(|module| {
-                let callbacks = module.plugin.module.callbacks();
+                let callbacks = module.plugin().module.callbacks();
                 if is_request {
                     callbacks.request_body || callbacks.request_trailers
                 } else {
@@ -327,45 +339,40 @@ impl Chain {
 
     /// Puts the exchange's data into the VM of a step, where it stays until another needs it. The VM is on the worker, and so is
     /// the one in which the data is now.
-    fn seat(&mut self, at: usize) -> Option<Seat> {
+    fn seat(&mut self, at: usize) -> Option<Rc<StreamContext>> {
         let Some(Step::Module(module)) = self.steps.get(at) else {
             return None;
         };
-        let StreamContext { cell, id, slot, .. } = &module.context;
+        let context = module.context.clone();
         // What was said before this call does not end a pause that this call begins.
-        slot.forget_resumes();
-        let seat = Seat {
-            cell: cell.clone(),
-            id: *id,
-            plugin: module.plugin.clone(),
-        };
+        context.slot.forget_resumes();
         // One filter's calls mostly follow one another.
-        if !self.home.is_in(&seat)
+        if !self.home.is_in(&context)
             && let Some(io) = self.home.take()
         {
-            self.home = match seat.cell.with(|vm| vm.attach(seat.id, io)) {
-                Some(()) => Home::In(seat.cell.clone(), seat.id),
+            self.home = match context.cell().with(|vm| vm.attach(context.id, io)) {
+                Some(()) => Home::In(context.clone()),
                 None => Home::None,
             };
         }
-        Some(seat)
+        Some(context)
     }
 
     /// Whether the exchange's data is in a VM that is away on a side thread.
     pub(crate) fn is_away(&self) -> bool {
-        matches!(&self.home, Home::In(cell, _) if cell.is_away())
+        matches!(&self.home, Home::In(context) if context.cell().is_away())
     }
 
     fn is_aside(&self) -> bool {
         self.steps
             .iter()
-            .any(|step| matches!(step, Step::Module(module) if module.context.cell.is_aside()))
+            .any(|step| matches!(step, Step::Module(module) if module.cell().is_aside()))
     }
 
     /// Waits until the exchange's data can be had, and takes it out of its VM. A VM that fell still has it.
     async fn fetch(&mut self) {
-        if let Home::In(cell, _) = &self.home {
-            let cell = cell.clone();
+        if let Home::In(context) = &self.home {
+            let cell = context.cell().clone();
             let turn = cell.turn().await;
             self.home = self.home.take().map_or(Home::None, Home::Here);
             drop(turn);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 use tidegate_model::ResponseHead;
-use tidegate_wasm::{Action, Callback, Direction, LocalReply, PseudoSet, StreamIo};
+use tidegate_wasm::{Action, Callback, Direction, LocalReply, PseudoSet};
 
 use super::{Called, Next};
 use crate::body::Body;
@@ -70,7 +70,7 @@ impl Stream {
             if let Next::Reply(reply) = next {
                 self.settle_io().await;
                 self.record.borrow_mut().details = FILTER_REPLY;
-                let (head, replaced) = local_reply(reply);
+                let (head, replaced) = local_reply(*reply);
                 body = replaced;
                 let mut chain = self.chain.borrow_mut();
                 chain.replaced = true;
@@ -79,21 +79,24 @@ impl Stream {
             }
         }
         self.settle_io().await;
-        let lacks_status = |io: &mut StreamIo| {
-            let lacks = io.missing.intersects(PseudoSet::STATUS);
-            // The answer that takes its place has one.
-            io.missing.remove(PseudoSet::STATUS);
-            lacks
+        let mut chain = self.chain.borrow_mut();
+        let sent = chain.with_io(|io| {
+            if io.missing.intersects(PseudoSet::STATUS) {
+                // The answer that takes its place has one.
+                io.missing.remove(PseudoSet::STATUS);
+                return Err(Error::NoStatus);
+            }
+            Ok(io.send_response())
+        });
+        let head = match sent {
+            Some(Err(error)) => {
+                chain.replaced = true;
+                return Err(error);
+            }
+            Some(Ok(head)) => head,
+            None => None,
         };
-        if self.chain.borrow_mut().with_io(lacks_status) == Some(true) {
-            self.chain.borrow_mut().replaced = true;
-            return Err(Error::NoStatus);
-        }
-        let head = self
-            .chain
-            .borrow_mut()
-            .with_io(StreamIo::send_response)
-            .flatten();
+        drop(chain);
         let head = head.unwrap_or(ResponseHead {
             status,
             headers: HeaderMap::new(),

@@ -3,7 +3,7 @@
 use http::{HeaderValue, Method, header};
 use http_body::Body as _;
 use tidegate_model::RequestHead;
-use tidegate_wasm::{Direction, PseudoSet, StreamIo};
+use tidegate_wasm::{Direction, PseudoSet};
 
 use super::Exchange;
 use crate::body::{Body, Tee};
@@ -19,18 +19,18 @@ impl Exchange {
             Held::Plain(head) => head,
             Held::Chain => {
                 let mut chain = self.stream.chain.borrow_mut();
-                let lacks = |io: &mut StreamIo, which| io.missing.intersects(which);
-                let mut lacks = |which| chain.with_io(|io| lacks(io, which)).unwrap_or(false);
-                // As in Envoy; a scheme is not sent, so that it may be missing.
-                if lacks(PseudoSet::PATH) {
-                    return Err(Error::NoRoute);
-                }
-                if lacks(PseudoSet::METHOD) || lacks(PseudoSet::AUTHORITY) {
-                    return Err(Error::Unsendable("it lacks a pseudo-header"));
-                }
-                chain
-                    .with_io(StreamIo::send_request)
-                    .ok_or(Error::Unsendable("its head is gone"))?
+                let sent = chain.with_io(|io| {
+                    // As in Envoy; a scheme is not sent, so that it may be missing.
+                    if io.missing.intersects(PseudoSet::PATH) {
+                        return Err(Error::NoRoute);
+                    }
+                    let needed = [PseudoSet::METHOD, PseudoSet::AUTHORITY];
+                    if needed.iter().any(|which| io.missing.intersects(*which)) {
+                        return Err(Error::Unsendable("it lacks a pseudo-header"));
+                    }
+                    Ok(io.send_request())
+                });
+                sent.ok_or(Error::Unsendable("its head is gone"))??
             }
         };
         if self.stream.chain.borrow().has_modules() {
@@ -58,7 +58,7 @@ impl Exchange {
         let unframed = self.upgrade.is_some();
         let (body, filtered) = match Filtered::new(&self.stream, Direction::Request, body, declared)
         {
-            Ok(filtered) => (Body::Filtered(Box::new(filtered)), true),
+            Ok(filtered) => (Body::Filtered(filtered), true),
             Err(body) => (body, false),
         };
         if !filtered && !unframed {

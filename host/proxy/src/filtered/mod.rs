@@ -11,9 +11,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body as _, Frame};
-use tidegate_wasm::Direction;
+use tidegate_wasm::{BodyData, Direction};
 
 use passage::{Passage, Stage, Waiting};
 
@@ -47,7 +47,7 @@ pub(crate) struct Out {
     /// The last filter's head still waits for the body.
     holds: Cell<bool>,
     /// Data of a paused filter that had to make room in the exchange's data.
-    unrested: Cell<Option<BytesMut>>,
+    unrested: Cell<Option<BodyData>>,
 }
 
 // === impl Out ===
@@ -82,7 +82,7 @@ impl Out {
     }
 
     /// Takes back what rested in the exchange's data.
-    pub(crate) fn unrest(&self, held: BytesMut) {
+    pub(crate) fn unrest(&self, held: BodyData) {
         self.unrested.set(Some(held));
     }
 }
@@ -97,7 +97,7 @@ impl Filtered {
         direction: Direction,
         source: Body,
         declared: Option<u64>,
-    ) -> Result<Self, Body> {
+    ) -> Result<Box<Self>, Body> {
         if source.is_end_stream() {
             return Err(source);
         }
@@ -109,10 +109,17 @@ impl Filtered {
         if stages.is_empty() && !waited {
             return Err(source);
         }
-        let (mut filtered, mut passage) = Self::over(stream, direction, source, stages);
-        passage.declared = declared;
-        filtered.direct = Some(passage);
-        Ok(filtered)
+        let out = Rc::<Out>::default();
+        // Made where it stays: a copy would cost as much as a filter's callback.
+        Ok(Box::new(Self {
+            stream: stream.clone(),
+            out: out.clone(),
+            direct: Some(Passage::new(
+                stream, direction, source, stages, declared, out,
+            )),
+            waiting: None,
+            failed: None,
+        }))
     }
 
     /// `source` past the filters that it has not passed yet, up to the one at step `at`, whose head waits for it.
@@ -121,7 +128,7 @@ impl Filtered {
         direction: Direction,
         source: Body,
         at: usize,
-    ) -> Self {
+    ) -> Box<Self> {
         let mut stages: Vec<Stage> = {
             let chain = stream.chain.borrow();
             let in_front = |step: &usize| match direction {
@@ -136,39 +143,17 @@ impl Filtered {
             ..Stage::new(at)
         });
         stream.chain.borrow_mut().wait(direction, at);
-        let (mut filtered, passage) = Self::over(stream, direction, source, stages);
-        filtered.out.holds.set(true);
-        filtered.out.wanted.set(true);
-        filtered.waiting = Some(passage.waiting());
-        filtered
-    }
-
-    fn over(
-        stream: &Rc<Stream>,
-        direction: Direction,
-        source: Body,
-        stages: Vec<Stage>,
-    ) -> (Self, Passage) {
         let out = Rc::<Out>::default();
-        let passage = Passage {
-            stream: stream.clone(),
-            direction,
-            source,
-            stages,
-            out: out.clone(),
-            ended: false,
-            resting: None,
-            declared: None,
-            emitted: 0,
-        };
-        let filtered = Self {
+        out.holds.set(true);
+        out.wanted.set(true);
+        let passage = Passage::new(stream, direction, source, stages, None, out.clone());
+        Box::new(Self {
             stream: stream.clone(),
             out,
             direct: None,
-            waiting: None,
+            waiting: Some(passage.waiting()),
             failed: None,
-        };
-        (filtered, passage)
+        })
     }
 
     /// Takes in the body until the head that waits for it may go on; `false` if that ended in an error, which the stream has.

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Version};
 use http_body::{Body as _, Frame};
-use tidegate_wasm::{Action, Callback, Direction};
+use tidegate_wasm::{Action, BodyData, Callback, Direction};
 
 use super::Out;
 use crate::body::Body;
@@ -41,9 +41,9 @@ pub(super) struct Stage {
     /// Its step in the chain.
     pub(super) step: usize,
     pub(super) paused: bool,
-    pub(super) held: BytesMut,
+    pub(super) held: BodyData,
     /// Held by `StopIterationAndWatermark`, in front of `held`: its filter sees further pieces without it.
-    pub(super) behind: BytesMut,
+    pub(super) behind: BodyData,
     /// The end has come but waits behind what is held.
     pub(super) end: End,
 }
@@ -72,14 +72,36 @@ impl Stage {
         Self {
             step,
             paused: false,
-            held: BytesMut::new(),
-            behind: BytesMut::new(),
+            held: BodyData::default(),
+            behind: BodyData::default(),
             end: End::None,
         }
     }
 }
 
 impl Passage {
+    #[inline]
+    pub(super) fn new(
+        stream: &Rc<Stream>,
+        direction: Direction,
+        source: Body,
+        stages: Vec<Stage>,
+        declared: Option<u64>,
+        out: Rc<Out>,
+    ) -> Self {
+        Self {
+            stream: stream.clone(),
+            direction,
+            source,
+            stages,
+            out,
+            ended: false,
+            resting: None,
+            declared,
+            emitted: 0,
+        }
+    }
+
     /// All of it as one future.
     pub(super) fn waiting(mut self) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
         Box::pin(async move { self.run().await })
@@ -102,7 +124,7 @@ impl Passage {
     /// Whether no call waits: every VM is on the worker, and no stage holds anything back.
     pub(super) fn is_direct(&self) -> bool {
         let chain = self.stream.chain.borrow();
-        let on_worker = |module: &Module| !module.context.cell.is_aside();
+        let on_worker = |module: &Module| !module.cell().is_aside();
         !chain.is_away()
             && self
                 .stages
@@ -184,7 +206,7 @@ impl Passage {
         let told = |step: usize| {
             chain
                 .module(step)
-                .is_none_or(|module| module.context.slot.has(self.direction))
+                .is_none_or(|module| module.slot().has(self.direction))
         };
         self.stages
             .iter()
@@ -234,7 +256,7 @@ impl Passage {
         self.collect().await;
         self.stages[at].paused = false;
         let mut held = std::mem::take(&mut self.stages[at].behind);
-        held.unsplit(std::mem::take(&mut self.stages[at].held));
+        held.append(std::mem::take(&mut self.stages[at].held).freeze());
         let end = std::mem::take(&mut self.stages[at].end);
         (held.freeze(), end)
     }
@@ -263,11 +285,11 @@ impl Passage {
             .chain
             .borrow()
             .module(step)
-            .map(|m| m.plugin.module.callbacks())
+            .map(|module| module.plugin().module.callbacks())
         else {
             // It has failed and is left out; what it held goes first.
             self.collect().await;
-            self.stages[at].held.extend_from_slice(&data);
+            self.stages[at].held.append(data);
             self.stages[at].end = end;
             return Ok(Some(self.let_go(at).await));
         };
@@ -276,10 +298,11 @@ impl Passage {
             Direction::Response => (callbacks.response_body, callbacks.response_trailers),
         };
         self.collect().await;
-        self.stages[at].held.extend_from_slice(&data);
+        let some = !data.is_empty();
+        self.stages[at].held.append(data);
         let plain_end = matches!(end, End::Plain);
         let mut added = None;
-        if takes_body && (plain_end || !data.is_empty()) {
+        if takes_body && (plain_end || some) {
             let action;
             (action, added) = self.body_callback(at, plain_end).await?;
             self.stages[at].paused = action != Action::Continue;
@@ -288,7 +311,7 @@ impl Passage {
                 Action::PauseNoBuffer => self.stages[at].held.clear(),
                 Action::PauseWatermark => {
                     let held = std::mem::take(&mut self.stages[at].held);
-                    self.stages[at].behind.unsplit(held);
+                    self.stages[at].behind.append(held.freeze());
                 }
                 Action::Continue => {}
                 _ => self.rest(at).await,

@@ -17,9 +17,9 @@ use tidegate_wasm::{ContextId, Effect, Failure, RootId, Snapshot, Vm};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
-use super::filter::WorkerFilter;
+use super::filter::{StreamContext, WorkerFilter};
 use super::instances::Permit;
-use super::slot::{Event, Slot};
+use super::slot::Event;
 use super::{Plugin, cause};
 use crate::budget::Budget;
 use crate::grpc;
@@ -35,7 +35,7 @@ pub(crate) struct VmCell {
     /// Where its calls run, if that is not the worker.
     aside: Option<Aside>,
     /// Ordered by age, which costs less than a hash for the few dozens that there are.
-    pub(super) slots: RefCell<BTreeMap<ContextId, Rc<Slot>>>,
+    streams: RefCell<BTreeMap<ContextId, Weak<StreamContext>>>,
     pub(super) roots: RefCell<HashMap<RootId, Root>>,
     dead: Cell<Option<FailureCause>>,
     pub(crate) grpc: grpc::Calls,
@@ -78,6 +78,13 @@ pub(super) type Root = (Weak<WorkerFilter>, Option<AbortHandle>);
 struct After {
     effects: Vec<Effect>,
     dead: bool,
+    used: Used,
+}
+
+/// What a VM has used.
+#[derive(Clone, Copy, Default)]
+struct Used {
+    calls: u64,
     cpu: Duration,
 }
 
@@ -100,7 +107,7 @@ impl VmCell {
                 waiting: Cell::new(0),
                 most: worker.config.limits.waiting_calls,
             }),
-            slots: RefCell::default(),
+            streams: RefCell::default(),
             roots: RefCell::default(),
             dead: Cell::new(None),
             grpc: grpc::Calls::default(),
@@ -251,7 +258,7 @@ impl VmCell {
 
     /// Whether nothing but requests makes it do anything, and there are none.
     pub(super) fn is_idle(&self) -> bool {
-        let quiet = self.slots.borrow().is_empty()
+        let quiet = self.streams.borrow().is_empty()
             && self.load() == 0
             && self.roots.borrow().values().all(|(_, tick)| tick.is_none());
         quiet && self.with(|vm| !vm.is_awaited()).unwrap_or(false)
@@ -265,7 +272,7 @@ impl VmCell {
         root: RootId,
     ) {
         self.settle_root(filter, root);
-        let Some(after) = self.with(|vm| After::of(vm, Duration::ZERO)) else {
+        let Some(after) = self.with(|vm| After::of(vm, Used::default())) else {
             return;
         };
         self.settle(plugin, after, None);
@@ -273,9 +280,10 @@ impl VmCell {
 
     fn settle(self: &Rc<Self>, plugin: &Arc<Plugin>, after: After, failure: Option<&Failure>) {
         let stats = &plugin.stats;
-        stats.calls.fetch_add(1, Relaxed);
-        if !after.cpu.is_zero() {
-            let nanoseconds = u64::try_from(after.cpu.as_nanos()).unwrap_or(u64::MAX);
+        let Used { calls, cpu } = after.used;
+        stats.calls.fetch_add(calls, Relaxed);
+        if !cpu.is_zero() {
+            let nanoseconds = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
             stats.cpu_nanoseconds.fetch_add(nanoseconds, Relaxed);
         }
         for effect in after.effects {
@@ -295,15 +303,30 @@ impl VmCell {
         for (_, tick) in self.roots.borrow_mut().drain().map(|(_, root)| root) {
             tick.inspect(AbortHandle::abort);
         }
-        for slot in self.slots.take().into_values() {
-            slot.push(Event::Dead(cause));
+        for context in self.streams.take().into_values() {
+            if let Some(context) = context.upgrade() {
+                context.slot.push(Event::Dead(cause));
+            }
         }
         self.grpc.clear();
     }
 
+    /// A stream context that is told what the VM says about it.
+    pub(super) fn remember(&self, context: &Rc<StreamContext>) {
+        let known = Rc::downgrade(context);
+        self.streams.borrow_mut().insert(context.id, known);
+    }
+
+    pub(super) fn tell(&self, context: ContextId, event: Event) {
+        let known = self.streams.borrow().get(&context).and_then(Weak::upgrade);
+        if let Some(context) = known {
+            context.slot.push(event);
+        }
+    }
+
     /// Ends a stream context: on_log, on_done and on_delete were or are called by the stream.
     pub(crate) fn forget(&self, id: ContextId) {
-        self.slots.borrow_mut().remove(&id);
+        self.streams.borrow_mut().remove(&id);
     }
 }
 
@@ -337,13 +360,13 @@ fn through<T>(
     vm: &mut Vm,
     call: impl FnOnce(&mut Vm) -> Result<T, Failure>,
 ) -> (Result<T, Failure>, After) {
-    let before = vm.cpu();
+    let before = Used::by(vm);
     let result = call(vm);
     (result, After::of(vm, before))
 }
 
 impl After {
-    fn of(vm: &mut Vm, before: Duration) -> Self {
+    fn of(vm: &mut Vm, before: Used) -> Self {
         Self {
             // Most calls ask for nothing.
             effects: if vm.has_effects() {
@@ -352,7 +375,25 @@ impl After {
                 Vec::new()
             },
             dead: vm.is_dead(),
-            cpu: vm.cpu().saturating_sub(before),
+            used: Used::by(vm).since(before),
+        }
+    }
+}
+
+impl Used {
+    #[inline]
+    fn by(vm: &Vm) -> Self {
+        Self {
+            calls: vm.calls(),
+            cpu: vm.cpu(),
+        }
+    }
+
+    #[inline]
+    fn since(self, before: Self) -> Self {
+        Self {
+            calls: self.calls.saturating_sub(before.calls),
+            cpu: self.cpu.saturating_sub(before.cpu),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_wasm::{ContextId, Effect, Failure, RootId, Vm};
+use tidegate_wasm::{Effect, Failure, RootId, Vm};
 
 use super::Plugin;
 use super::cell::VmCell;
@@ -53,12 +53,6 @@ impl VmCell {
             Effect::RootDone { root } => self.grpc.end_root(root),
             // Routes are chosen once.
             Effect::ClearRouteCache { .. } => {}
-        }
-    }
-
-    pub(super) fn tell(&self, context: ContextId, event: Event) {
-        if let Some(slot) = self.slots.borrow().get(&context) {
-            slot.push(event);
         }
     }
 

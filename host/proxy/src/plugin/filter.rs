@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tidegate_model::{FilterSpec, Isolation};
-use tidegate_wasm::{Callback, ContextId, Failure, RootId, Vm};
+use tidegate_wasm::{ContextId, Failure, RootId, Vm};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -56,12 +56,10 @@ struct Trouble {
 
 /// A stream context in its VM.
 pub(crate) struct StreamContext {
-    pub(crate) cell: Rc<VmCell>,
     pub(crate) id: ContextId,
-    pub(crate) slot: Rc<Slot>,
-    pub(crate) plugin: Arc<Plugin>,
+    pub(crate) slot: Slot,
     /// What the context lives under.
-    _place: Rc<Place>,
+    place: Rc<Place>,
     _filter: Rc<WorkerFilter>,
 }
 
@@ -141,7 +139,7 @@ impl WorkerFilter {
         self: &Rc<Self>,
         plugin: &Arc<Plugin>,
         signal: &Rc<Signal>,
-    ) -> Option<Result<StreamContext, Failure>> {
+    ) -> Option<Result<Rc<StreamContext>, Failure>> {
         self.idle_seconds.set(0);
         if plugin.is_aside() {
             return None;
@@ -171,7 +169,7 @@ impl WorkerFilter {
         self: &Rc<Self>,
         plugin: &Arc<Plugin>,
         signal: &Rc<Signal>,
-    ) -> Result<StreamContext, Failure> {
+    ) -> Result<Rc<StreamContext>, Failure> {
         loop {
             let place = self.find(plugin).await?;
             if let Some(overrun) = place.cell.is_overrun() {
@@ -446,39 +444,46 @@ impl StreamContext {
         place: Rc<Place>,
         id: ContextId,
         signal: &Rc<Signal>,
-    ) -> Self {
-        let slot = Rc::new(Slot::new(signal));
-        place.cell.slots.borrow_mut().insert(id, slot.clone());
-        place.plugin.stats.streams.fetch_add(1, Relaxed);
-        place.plugin.stats.contexts.fetch_add(1, Relaxed);
-        Self {
-            cell: place.cell.clone(),
+    ) -> Rc<Self> {
+        let context = Rc::new(Self {
             id,
-            slot,
-            plugin: place.plugin.clone(),
-            _place: place,
+            slot: Slot::new(signal),
+            place,
             _filter: filter.clone(),
-        }
+        });
+        let stats = &context.plugin().stats;
+        stats.streams.fetch_add(1, Relaxed);
+        stats.contexts.fetch_add(1, Relaxed);
+        context.cell().remember(&context);
+        context
+    }
+
+    /// Its VM.
+    #[inline]
+    pub(crate) fn cell(&self) -> &Rc<VmCell> {
+        &self.place.cell
+    }
+
+    #[inline]
+    pub(crate) fn plugin(&self) -> &Arc<Plugin> {
+        &self.place.plugin
     }
 
     /// `on_done` and `on_delete`.
-    pub(crate) async fn delete(self) {
-        let id = self.id;
-        if let Ok(turn) = self.cell.turn().await {
-            let delete = move |vm: &mut Vm| {
-                vm.call(id, Callback::Done)?;
-                vm.delete_stream(id).map(drop)
-            };
+    pub(crate) async fn delete(&self) {
+        let (id, cell) = (self.id, self.cell());
+        if let Ok(turn) = cell.turn().await {
+            let delete = move |vm: &mut Vm| vm.end_stream(id, false).map(drop);
             // A failure here has been told to all streams of the VM.
-            let _ = self.cell.run(turn, &self.plugin, delete).await;
+            let _ = cell.run(turn, self.plugin(), delete).await;
         }
     }
 }
 
 impl Drop for StreamContext {
     fn drop(&mut self) {
-        self.cell.forget(self.id);
-        self.plugin.stats.contexts.fetch_sub(1, Relaxed);
+        self.cell().forget(self.id);
+        self.plugin().stats.contexts.fetch_sub(1, Relaxed);
     }
 }
 

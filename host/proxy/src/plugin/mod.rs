@@ -25,7 +25,7 @@ pub(crate) use cell::{Fallen, VmCell};
 pub(crate) use filter::{StreamContext, WorkerFilter};
 pub(crate) use filters::Filters;
 pub use instances::Instances;
-pub(crate) use slot::{Event, Signal};
+pub(crate) use slot::{Event, Signal, Slot};
 
 /// A filter that was fetched, verified and compiled.
 pub struct Plugin {

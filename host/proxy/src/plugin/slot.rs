@@ -1,9 +1,10 @@
 //! How a stream hears from its VMs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use tidegate_model::FailureCause;
 use tidegate_wasm::{Direction, LocalReply};
@@ -17,9 +18,15 @@ pub(crate) struct Slot {
 /// Wakes whatever part of an exchange waits: its service future, its request body, its response body.
 #[derive(Default)]
 pub(crate) struct Signal {
-    notify: tokio::sync::Notify,
-    wakers: [RefCell<Option<Waker>>; 2],
+    /// How often it was raised.
+    raised: Cell<u32>,
+    service: Waiting,
+    bodies: [Waiting; 2],
 }
+
+/// A part of an exchange is one task at a time, which waits for one thing.
+#[derive(Default)]
+struct Waiting(RefCell<Option<Waker>>);
 
 /// What a VM tells a stream.
 pub(crate) enum Event {
@@ -93,22 +100,45 @@ impl Slot {
 impl Signal {
     /// Wakes all that wait.
     pub(crate) fn raise(&self) {
-        self.notify.notify_waiters();
-        for waker in &self.wakers {
-            if let Some(waker) = waker.borrow_mut().take() {
-                waker.wake();
-            }
-        }
+        self.raised.set(self.raised.get().wrapping_add(1));
+        self.service.wake();
+        self.bodies.iter().for_each(Waiting::wake);
     }
 
-    /// Waits for the next [`Signal::raise`]. Everything is on one thread, so nothing is missed between a look and the wait.
-    pub(crate) async fn wait(&self) {
-        self.notify.notified().await;
+    /// The service future waits for the next [`Signal::raise`]. Everything is on one thread, so nothing is missed between a look and
+    /// the wait.
+    pub(crate) fn wait(&self) -> impl Future<Output = ()> {
+        let before = self.raised.get();
+        poll_fn(move |cx| {
+            if self.raised.get() != before {
+                return Poll::Ready(());
+            }
+            self.service.register(cx.waker());
+            Poll::Pending
+        })
     }
 
     /// Wakes a body at the next [`Signal::raise`].
     pub(crate) fn register(&self, direction: Direction, waker: &Waker) {
         let side = usize::from(direction == Direction::Response);
-        self.wakers[side].replace(Some(waker.clone()));
+        self.bodies[side].register(waker);
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    fn register(&self, waker: &Waker) {
+        let mut waiting = self.0.borrow_mut();
+        match &mut *waiting {
+            Some(waiting) => waiting.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+
+    fn wake(&self) {
+        // Waking may drop the last of a task, so nothing is borrowed meanwhile.
+        let waiting = self.0.take();
+        waiting.into_iter().for_each(Waker::wake);
     }
 }

@@ -124,8 +124,8 @@ impl Task {
         copy.bring().await;
         let before = copy.io(|io| {
             let body = io.body_mut(direction);
-            body.extend_from_slice(&data);
-            body.clone()
+            body.append(data.clone());
+            body.share()
         });
         let before = before.unwrap_or_default();
         let bound = self.plugin.spec.limits.buffered_body;
@@ -139,7 +139,7 @@ impl Task {
         }
         let changed = copy.io(|io| {
             let body = io.body_mut(direction);
-            let changed = *body != before;
+            let changed = body[..] != before[..];
             let let_go = matches!(action, Action::Continue | Action::PauseNoBuffer);
             if let_go || end_of_stream {
                 body.clear();
@@ -225,7 +225,7 @@ impl Task {
 
 /// The copied exchange in its VM.
 struct Copy {
-    context: StreamContext,
+    context: Rc<StreamContext>,
     /// While it is not in the VM.
     io: Option<Box<StreamIo>>,
 }
@@ -238,7 +238,7 @@ impl Copy {
     async fn call(&mut self, callback: Callback) -> Result<Action, Failure> {
         self.bring().await;
         let (id, io) = (self.context.id, self.io.take());
-        let called = self.context.cell.call(&self.context.plugin, move |vm| {
+        let called = self.context.cell().call(self.context.plugin(), move |vm| {
             if let Some(io) = io {
                 vm.attach(id, io);
             }
@@ -264,9 +264,9 @@ impl Copy {
 
     /// Takes the exchange out of the VM.
     async fn fetch(&mut self) -> Option<()> {
-        let turn = self.context.cell.turn().await.ok()?;
+        let turn = self.context.cell().turn().await.ok()?;
         let id = self.context.id;
-        if let Some(io) = self.context.cell.with(|vm| vm.detach(id)).flatten() {
+        if let Some(io) = self.context.cell().with(|vm| vm.detach(id)).flatten() {
             self.io = Some(io);
         }
         drop(turn);
@@ -274,7 +274,7 @@ impl Copy {
     }
 
     async fn end(mut self) {
-        if !self.context.cell.is_dead() {
+        if !self.context.cell().is_dead() {
             // A failure here has been told to all streams of the VM.
             let _ = self.call(Callback::Log).await;
         }

@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 
 use super::Guest;
+use crate::body::BodyData;
 use crate::contexts::Open;
 use crate::guest::{bytes, deliver_with, split, write_u32};
 use crate::host::{Callout, Host};
@@ -80,7 +81,13 @@ pub(crate) fn replace(
 ) -> Result<(), Status> {
     let limit = host.root().map_or(0, |root| root.plugin.buffered_body);
     let body = body_mut(host, buffer).ok_or(Status::BadArgument)?;
-    write(body, start as usize, length as usize, data, limit)
+    write(
+        body.make_mut(),
+        start as usize,
+        length as usize,
+        data,
+        limit,
+    )
 }
 
 /// A part of a buffer; what lies past its end is cut off.
@@ -158,7 +165,7 @@ pub(crate) fn content(host: &Host, buffer: Buffer) -> Result<&[u8], Status> {
     })
 }
 
-fn body_mut(host: &mut Host, buffer: Buffer) -> Option<&mut BytesMut> {
+fn body_mut(host: &mut Host, buffer: Buffer) -> Option<&mut BodyData> {
     let stream = host.stream_mut()?;
     match buffer {
         Buffer::RequestBody if stream.open.has(Open::REQUEST_BODY) => {

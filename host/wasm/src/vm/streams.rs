@@ -103,21 +103,34 @@ impl Vm {
         Ok(action)
     }
 
-    /// Ends a context: `proxy_on_delete`, after [`Callback::Log`] and [`Callback::Done`]. Gives back what was attached.
+    /// The last callbacks of a context: [`Callback::Done`] and `proxy_on_delete`, where `log` says so after [`Callback::Log`].
+    /// Gives back what was attached.
+    pub fn end_stream(
+        &mut self,
+        context: ContextId,
+        log: bool,
+    ) -> Result<Option<Box<StreamIo>>, Failure> {
+        if log {
+            self.call(context, Callback::Log)?;
+        }
+        self.call(context, Callback::Done)?;
+        self.delete_stream(context)
+    }
+
+    /// Ends a context: `proxy_on_delete`, after [`Callback::Log`] and [`Callback::Done`]. Gives back what was attached; where it
+    /// fails, [`detach`](Self::detach) does.
     pub fn delete_stream(&mut self, context: ContextId) -> Result<Option<Box<StreamIo>>, Failure> {
         let id = context.0;
         let Some(stream) = self.stream_mut(context) else {
             return Ok(None);
         };
         stream.ending = true;
-        let deleted = if self.is_dead() {
-            Ok(())
-        } else {
+        if !self.is_dead() {
             let limit = self.call_timeout();
-            self.enter(id, limit, |exports, store| exports.delete_stream(store, id))
-        };
+            self.enter(id, limit, |exports, store| exports.delete_stream(store, id))?;
+        }
         let stream = self.store.data_mut().contexts.streams.remove(&id);
-        deleted.map(|()| stream.and_then(|stream| stream.io))
+        Ok(stream.and_then(|stream| stream.io))
     }
 
     pub(super) fn call_timeout(&self) -> Duration {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use tidegate_model::ResponseHead;
 use tidegate_wasm::{
@@ -77,7 +77,7 @@ fn bodies_and_trailers_are_changed() {
         end_of_stream: true,
     };
     assert_eq!(run.call(end), Action::Continue);
-    assert_eq!(run.io().request_body, BytesMut::from("HELLO"));
+    assert_eq!(&run.io().request_body[..], b"HELLO");
     run.io().request_trailers = Some(HeaderMap::new());
     assert_eq!(run.call(Callback::RequestTrailers), Action::Continue);
     assert_eq!(run.io().request_trailers.as_ref().unwrap()["x-end"], "1");
@@ -90,7 +90,7 @@ fn bodies_and_trailers_are_changed() {
         end_of_stream: true,
     };
     assert_eq!(run.call(end), Action::Continue);
-    assert_eq!(run.io().response_body, BytesMut::from("WORLD"));
+    assert_eq!(&run.io().response_body[..], b"WORLD");
     assert_eq!(run.call(Callback::Log), Action::Continue);
     assert_eq!(run.call(Callback::Done), Action::Continue);
     assert!(run.vm.delete_stream(run.stream).unwrap().is_some());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use tidegate_wasm::{Action, Callback, Direction, Effect, Pool, Shared, Snapshot};
 use tidegate_wasm_guests as guests;
@@ -138,7 +139,7 @@ pub(crate) fn bodies() {
     run.request();
     let piece = |end_of_stream| Callback::RequestBody { end_of_stream };
     assert_eq!(run.call(piece(false)), Action::Pause);
-    run.io().request_body.extend_from_slice(b" world");
+    run.io().request_body.append(Bytes::from(" world"));
     assert_eq!(run.call(piece(true)), Action::Continue);
     assert_eq!(&run.io().request_body[..], b"HELLO WORLD");
 

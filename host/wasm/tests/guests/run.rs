@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tidegate_model::{RequestHead, ResponseHead};
@@ -86,12 +86,12 @@ pub(crate) fn exchange(path: &'static str) -> Box<StreamIo> {
         path: PathAndQuery::from_static(path),
         headers: fields(&[("x-one", "1"), ("user-agent", "curl")]),
     });
-    io.request_body = BytesMut::from("hello");
+    io.request_body = Bytes::from("hello").into();
     io.response = Some(ResponseHead {
         status: StatusCode::OK,
         headers: fields(&[("server", "up")]),
     });
-    io.response_body = BytesMut::from("world");
+    io.response_body = Bytes::from("world").into();
     Box::new(io)
 }
 

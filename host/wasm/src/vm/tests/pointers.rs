@@ -253,5 +253,5 @@ fn numbers_out_of_range() {
     for (index, (call, expected)) in calls.iter().enumerate() {
         assert_eq!(run.status(call), *expected, "{index}");
     }
-    assert_eq!(run.io().request_body, "xx");
+    assert_eq!(&run.io().request_body[..], b"xx");
 }

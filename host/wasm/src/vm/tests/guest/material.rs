@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tidegate_model::{RequestHead, ResponseHead};
@@ -74,12 +74,12 @@ pub(in crate::vm::tests) fn exchange() -> StreamIo {
         path: PathAndQuery::from_static("/p?q=1"),
         headers: request_headers,
     });
-    io.request_body = BytesMut::from("hello world");
+    io.request_body = Bytes::from("hello world").into();
     io.response = Some(ResponseHead {
         status: StatusCode::OK,
         headers: headers(&[("server", "up")]),
     });
-    io.response_body = BytesMut::from("response");
+    io.response_body = Bytes::from("response").into();
     io
 }
 
