@@ -105,7 +105,7 @@ impl Request {
     }
 
     async fn read(&self, max: usize, hold_head: bool) -> Result<Vec<u8>, BodyError> {
-        let side = self.stream.side(Direction::Request);
+        let side = self.stream.with_body(Direction::Request);
         poll_fn(|_| side.poll_body(max, hold_head)).await
     }
 
@@ -113,7 +113,7 @@ impl Request {
     /// One for each request. It sees no piece that this filter holds back.
     pub fn watch_body(&self, watcher: impl FnMut(&mut Chunk) -> Result<(), Reply> + 'static) {
         self.stream
-            .side(Direction::Request)
+            .with_body(Direction::Request)
             .set_watcher(Box::new(watcher));
     }
 }

@@ -43,7 +43,7 @@ impl Response {
     /// hosts; the response ends there.
     pub fn watch_body(&self, watcher: impl FnMut(&mut Chunk) -> Result<(), Reply> + 'static) {
         self.stream
-            .side(Direction::Response)
+            .with_body(Direction::Response)
             .set_watcher(Box::new(watcher));
     }
 }

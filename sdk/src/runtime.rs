@@ -49,14 +49,14 @@ pub(crate) enum Begun {
 pub(crate) trait Plugin {
     fn request(self: Rc<Self>, stream: Rc<Stream>) -> Begun;
     fn response(self: Rc<Self>, stream: Rc<Stream>, memo: Box<dyn Any>) -> Begun;
+    /// Which callbacks its module has.
+    fn part(&self) -> Part;
 }
 
 type Configure = fn(&[u8]) -> Result<Rc<dyn Plugin>, ConfigError>;
 
 struct Runtime {
     configure: Cell<Option<Configure>>,
-    /// Whether it never hears of anything but heads.
-    heads: Cell<bool>,
     /// Plugins by root context; none before a good configuration.
     roots: RefCell<BTreeMap<u32, Option<Rc<dyn Plugin>>>>,
     streams: RefCell<Streams>,
@@ -72,7 +72,6 @@ thread_local! {
     static RUNTIME: Runtime = const {
         Runtime {
             configure: Cell::new(None),
-            heads: Cell::new(false),
             roots: RefCell::new(BTreeMap::new()),
             streams: RefCell::new(Streams::new()),
             http_calls: RefCell::new(BTreeMap::new()),
@@ -108,6 +107,10 @@ impl<F: Filter> Plugin for Typed<F> {
     fn response(self: Rc<Self>, stream: Rc<Stream>, memo: Box<dyn Any>) -> Begun {
         Begun::Task(Box::pin(async move { self.change(stream, memo).await }))
     }
+
+    fn part(&self) -> Part {
+        Part::All
+    }
 }
 
 /// One that decides by heads at once, so that its work need not be kept.
@@ -120,6 +123,10 @@ impl<F: Filter> Plugin for AtOnce<F> {
 
     fn response(self: Rc<Self>, stream: Rc<Stream>, memo: Box<dyn Any>) -> Begun {
         Begun::Done(at_once(self.0.change(stream, memo)))
+    }
+
+    fn part(&self) -> Part {
+        Part::Heads
     }
 }
 
@@ -153,17 +160,7 @@ pub(crate) fn register<F: Filter>(part: Part) {
         Part::Heads => |text| Ok(Rc::new(AtOnce(Typed(F::configure(text)?)))),
         Part::All => |text| Ok(Rc::new(Typed(F::configure(text)?))),
     };
-    RUNTIME.with(|runtime| {
-        runtime.configure.set(Some(configure));
-        runtime.heads.set(part == Part::Heads);
-    });
-}
-
-/// A body is asked for.
-pub(crate) fn expect_more_than_heads() {
-    if RUNTIME.with(|runtime| runtime.heads.get()) {
-        more_than_heads();
-    }
+    RUNTIME.with(|runtime| runtime.configure.set(Some(configure)));
 }
 
 /// Forgets everything: for the mock host, which runs many tests on one thread.
@@ -189,10 +186,10 @@ pub(crate) fn on_context_create(context: u32, parent: u32) {
         let plugin = runtime.roots.borrow().get(&parent).cloned().flatten();
         // Without a configuration no stream can be served; the trap makes the host's failure policy answer.
         let plugin = plugin.expect("the filter has no configuration");
-        let waker = match runtime.heads.get() {
+        let waker = match plugin.part() {
             // Nothing will ever wake it.
-            true => Waker::noop().clone(),
-            false => Arc::new(StreamWaker { context }).into(),
+            Part::Heads => Waker::noop().clone(),
+            Part::All => Arc::new(StreamWaker { context }).into(),
         };
         let stream = Rc::new(Stream::new(context, plugin, waker));
         runtime.streams.borrow_mut().insert(stream);

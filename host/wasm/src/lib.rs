@@ -4,7 +4,7 @@
 //!   Engine (process) ─ compile ─► Module (digest) ─ start ─► Vm (worker and key) ─ add_root ─► root context (plugin)
 //!                                                             └─ create_stream ─► stream context (request and plugin)
 //!
-//!   data plane:  attach(StreamIo) → call(Callback) → Action, effects() → perform them → … → call(Log), call(Done), delete_stream
+//!   data plane:  attach(StreamIo) → call(Callback) → Action, effects() → perform them → … → end_stream: Log, Done, delete
 //! ```
 //!
 //! Calls are synchronous and short: hostcalls never block, what takes time comes back as an [`Effect`]. A guest is bounded in

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::{Begun, Left, Plugin, Task};
+use crate::filter::Part;
 use crate::hostcalls::{self, Action, Direction};
 use crate::request::{BodyError, Chunk};
 use crate::{Reply, log};
@@ -66,6 +67,14 @@ impl Stream {
             replied: Cell::new(false),
             response_held: Cell::new(false),
         }
+    }
+
+    /// A direction whose body somebody wants to see.
+    pub(crate) fn with_body(&self, direction: Direction) -> &Side {
+        if self.plugin.part() == Part::Heads {
+            super::more_than_heads();
+        }
+        self.side(direction)
     }
 
     pub(crate) fn side(&self, direction: Direction) -> &Side {
@@ -336,7 +345,6 @@ impl Side {
     }
 
     pub(crate) fn set_watcher(&self, watcher: Watcher) {
-        super::expect_more_than_heads();
         self.watcher.replace(Some(watcher));
     }
 
@@ -346,7 +354,6 @@ impl Side {
         max: usize,
         hold_head: bool,
     ) -> Poll<Result<Vec<u8>, BodyError>> {
-        super::expect_more_than_heads();
         if let Some(body) = self.body.take() {
             return Poll::Ready(body);
         }
