@@ -204,8 +204,8 @@ fn value(row: &Row<'_>) -> Value {
 
 /// Counts as a table. On the mock host all cases of a bundled filter run, in its own tests.
 fn table(rows: &[Row<'_>]) {
-    println!("| Filter | Cases | On the mock host | Here | In Envoy | Module |");
-    println!("|---|---|---|---|---|---|");
+    println!("| Filter | Cases | On the mock host | Here | In Envoy |");
+    println!("|---|---|---|---|---|");
     let mut sums = [0; 4];
     for row in rows {
         let cases = row.plan.cases.len();
@@ -217,17 +217,13 @@ fn table(rows: &[Row<'_>]) {
         for (sum, count) in sums.iter_mut().zip(counts) {
             *sum += count;
         }
-        let size = row.plan.subject.size().div_ceil(1024);
-        println!(
-            "{}{size} KiB |",
-            line(&format!("`{}`", row.plan.subject.name), counts)
-        );
+        println!("{}", line(&format!("`{}`", row.plan.subject.name), counts));
     }
     if rows.len() > 1 {
-        println!("{}|", line("all", sums));
+        println!("{}", line("all", sums));
     }
 }
 
 fn line(name: &str, [cases, mock, here, envoy]: [usize; 4]) -> String {
-    format!("| {name} | {cases} | {mock} | {here} | {envoy} | ")
+    format!("| {name} | {cases} | {mock} | {here} | {envoy} |")
 }
