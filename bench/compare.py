@@ -50,7 +50,7 @@ def start_all(arguments, folder, stack):
         return server
 
     upstream = free_port()
-    module, other = os.path.abspath(arguments.module), os.path.abspath(arguments.proxy_wasm_module)
+    module, proxy_wasm = os.path.abspath(arguments.module), os.path.abspath(arguments.proxy_wasm_module)
     backend = start("backend", LOAD, configurations.backend(folder, upstream), upstream)
     backend.await_ready()
     base_id = os.getpid() % 10000 * 3
@@ -77,10 +77,10 @@ def start_all(arguments, folder, stack):
         "tidegate": lambda name: tidegate(name, ours),
         "tidegate+log": lambda name: tidegate(name, ours, log="/dev/null"),
         "tidegate+filter": lambda name: tidegate(name, ours, module),
-        "tidegate+proxy-wasm": lambda name: tidegate(name, ours, other),
+        "tidegate+proxy-wasm": lambda name: tidegate(name, ours, proxy_wasm),
         "envoy": lambda name: envoy(name, 0),
         "envoy+filter": lambda name: envoy(name, 1, module),
-        "envoy+proxy-wasm": lambda name: envoy(name, 2, other),
+        "envoy+proxy-wasm": lambda name: envoy(name, 2, proxy_wasm),
     }
     for label, binary in arguments.other:
         known[label] = lambda name, binary=binary: tidegate(name, binary)
@@ -99,9 +99,9 @@ def check(proxy):
     """That the answer is the backend's, and that the filter runs where it is meant to and nowhere else."""
     status, headers, body = proxy.get()
     expected = "yes" if proxy.name.endswith(("+filter", "+proxy-wasm")) else None
-    answer = (status, body.decode(), headers.get("x-two"), headers.get("x-bench"))
+    answer = (status, body.decode(), headers.get("x-two"), headers.get("x-seen"))
     if answer != (200, configurations.BODY, "2", expected):
-        sys.exit(f"{proxy.name}: status, body, x-two, x-bench are {answer}")
+        sys.exit(f"{proxy.name}: status, body, x-two, x-seen are {answer}")
 
 
 def measure(backend, proxy, connections, seconds):

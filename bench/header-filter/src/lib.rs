@@ -24,7 +24,7 @@ impl Filter for Plugin {
     async fn response(&self, response: &Response, seen: bool) -> Result<(), Reply> {
         response
             .headers()
-            .add("x-bench", if seen { "yes" } else { "no" });
+            .add("x-seen", if seen { "yes" } else { "no" });
         Ok(())
     }
 }

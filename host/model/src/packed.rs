@@ -21,7 +21,6 @@ impl PackedHeaders {
         for (name, value) in headers {
             let (name, bytes) = (name.as_str(), value.as_bytes());
             let sensitive = if value.is_sensitive() { SENSITIVE } else { 0 };
-            packed.reserve(8 + name.len() + bytes.len());
             packed.extend_from_slice(&length(name.len()).to_ne_bytes());
             packed.extend_from_slice(&(length(bytes.len()) | sensitive).to_ne_bytes());
             packed.extend_from_slice(name.as_bytes());

@@ -106,19 +106,19 @@ impl Ticker {
     }
 }
 
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.state.stop.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+    }
+}
+
 // === impl Lasting ===
 
 impl Lasting {
     /// A call is in flight while the epoch moves on.
     pub(crate) fn note(&self) {
         self.0.lasts.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.state.stop.store(true, Ordering::SeqCst);
-        self.thread.unpark();
     }
 }
 

@@ -298,11 +298,11 @@ impl Passage {
             Direction::Response => (callbacks.response_body, callbacks.response_trailers),
         };
         self.collect().await;
-        let some = !data.is_empty();
+        let has_data = !data.is_empty();
         self.stages[at].held.append(data);
         let plain_end = matches!(end, End::Plain);
         let mut added = None;
-        if takes_body && (plain_end || some) {
+        if takes_body && (plain_end || has_data) {
             let action;
             (action, added) = self.body_callback(at, plain_end).await?;
             self.stages[at].paused = action != Action::Continue;
