@@ -36,6 +36,12 @@ impl HostCertificates {
         self.covering(host).is_some()
     }
 
+    /// Whether the host has a certificate of its own, so that requests in the clear are sent to TLS: that of some other host, or the
+    /// one for no host in particular, was put there by whoever it may be, and is no reason.
+    pub(super) fn has_own(&self, host: &HostPattern) -> bool {
+        self.own(host).is_some()
+    }
+
     /// The certificates as the listener takes them: each names the hosts it is meant for, exact ones before wildcards,
     /// because the first that names a host is shown for it. The one for no host in particular comes first of all: it is
     /// shown to clients that name no known host.
@@ -75,7 +81,8 @@ impl HostCertificates {
 
     /// Gives a host the certificate that another one has, unless it has one; only if the certificate names it, where that is asked.
     pub(super) fn extend(&mut self, from: &HostPattern, to: &HostPattern, if_named: bool) {
-        let Some(at) = self.covering(from) else {
+        // What covers every host covers the other one, too.
+        let Some(at) = self.own(from) else {
             return;
         };
         let (_, certificate, index) = &self.hosts[at];
@@ -89,6 +96,12 @@ impl HostCertificates {
 
     /// The certificate that an exact host gets: its own, its wildcard's, or that for any.
     fn covering(&self, host: &HostPattern) -> Option<usize> {
+        let any = || self.by_host.get(&HostPattern::Any).copied();
+        self.own(host).or_else(any)
+    }
+
+    /// The certificate that names the host: itself, or an exact one's wildcard.
+    fn own(&self, host: &HostPattern) -> Option<usize> {
         let wildcard = match host {
             HostPattern::Exact(name) => {
                 name.split_once('.')
@@ -99,9 +112,8 @@ impl HostCertificates {
             }
             _ => None,
         };
-        let covering = [Some(host.clone()), wildcard, Some(HostPattern::Any)];
-        let mut covering = covering.iter().flatten();
-        covering.find_map(|pattern| self.by_host.get(pattern).copied())
+        let mut own = std::iter::once(host).chain(&wildcard);
+        own.find_map(|pattern| self.by_host.get(pattern).copied())
     }
 
     fn claim(

@@ -42,11 +42,8 @@ pub(super) fn basic(
     reader: &mut Reader<'_>,
     own: &str,
 ) -> Option<BasicAuth> {
-    let kind = reader.text("auth-type");
-    let realm = reader.text("auth-realm").unwrap_or_default();
-    let layout = reader.text("auth-secret-type").unwrap_or("auth-file");
-    let reference = reader.text("auth-secret");
-    if kind.is_none() {
+    // As with ingress-nginx nothing else is looked at without it.
+    if reader.text("auth-type").is_none() {
         if reader.raw("auth-type").is_none() && reader.raw("auth-secret").is_some() {
             reader.warn(
                 "auth-secret",
@@ -55,6 +52,9 @@ pub(super) fn basic(
         }
         return None;
     }
+    let realm = reader.text("auth-realm").unwrap_or_default();
+    let layout = reader.text("auth-secret-type").unwrap_or("auth-file");
+    let reference = reader.text("auth-secret");
     let Some((namespace, name)) = reference.and_then(|text| values::reference(text, own)) else {
         if reader.raw("auth-secret").is_none() {
             reader.deny("auth-type", &format!("basic needs {PREFIX}auth-secret, the Secret with users and their hashes; name it"));

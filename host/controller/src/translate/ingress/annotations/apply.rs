@@ -32,6 +32,7 @@ pub(in crate::translate::ingress) fn apply(
     for (alias, host) in &aliases {
         certificates.extend(host, alias, false);
     }
+    hosts::shut(entries);
     let sessions = Sessions::of(entries);
     for entry in entries.iter_mut() {
         let (Some(annotated), Some(around)) = (entry.annotated.take(), entry.around.take()) else {
@@ -78,7 +79,7 @@ fn chain_of(
         object,
         annotated,
         place,
-        certificates.serve(&plan.host),
+        certificates.has_own(&plan.host),
     );
     if let Some(why) = &plan.closed {
         chain.filters = vec![Filter::Refuse {

@@ -256,6 +256,14 @@ pub(super) fn service(rule: &Rule) -> Option<&Arc<str>> {
     }
 }
 
+/// Whether somebody is there to answer.
+fn is_up(weighted: &WeightedBackend) -> bool {
+    match &weighted.target {
+        BackendTarget::Backend(backend) => !backend.endpoints.is_empty(),
+        BackendTarget::Unresolved { .. } => false,
+    }
+}
+
 fn target(weighted: &WeightedBackend) -> Option<&Arc<str>> {
     match &weighted.target {
         BackendTarget::Backend(backend) => Some(&backend.key),
@@ -266,18 +274,12 @@ fn target(weighted: &WeightedBackend) -> Option<&Arc<str>> {
 impl Canary {
     /// The main Ingress's path with what else can match there, in order.
     fn variants(&self, main: &Plan, canary: &WeightedBackend) -> Vec<Plan> {
-        // Without endpoints of its own the main Ingress answers 503, whatever the header says.
-        let is_up = main
-            .entry
-            .rule
-            .backends
-            .iter()
-            .any(|weighted| match &weighted.target {
-                BackendTarget::Backend(backend) => !backend.endpoints.is_empty(),
-                BackendTarget::Unresolved { .. } => false,
-            });
-        let mut conditions = if is_up { self.conditions() } else { Vec::new() };
-        conditions.push((None, if is_up { Share::ByWeight } else { Share::Main }));
+        // As with ingress-nginx a canary without endpoints gets nothing, and a main Ingress without any answers 503 itself.
+        if !is_up(canary) || !main.entry.rule.backends.iter().any(is_up) {
+            return vec![main.clone()];
+        }
+        let mut conditions = self.conditions();
+        conditions.push((None, Share::ByWeight));
         let variant =
             |(at, (condition, share)): (usize, (Option<(HeaderName, ValueMatch)>, Share))| {
                 let mut plan = main.clone();

@@ -25,8 +25,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Value> {
     if let Some(credentials) = reader.flag("cors-allow-credentials") {
         config.insert("allowCredentials".to_owned(), credentials.into());
     }
-    if let Some(age) = reader.number("cors-max-age") {
-        config.insert("maxAge".to_owned(), age.into());
+    if let Some(age) = reader.integer("cors-max-age") {
+        // Below 0 an answer is never kept (Fetch, "CORS-preflight cache"), as with 0.
+        config.insert("maxAge".to_owned(), age.max(0).into());
     }
     enabled.then_some(Value::Object(config))
 }
@@ -39,26 +40,29 @@ fn origins(reader: &mut Reader<'_>) -> Option<Vec<String>> {
     let (good, bad): (Vec<&str>, Vec<&str>) =
         values::list(written).partition(|origin| is_origin(origin));
     for origin in bad {
-        reader.warn(NAME, &format!("{origin:?} is no origin and is left out; write https://host or https://*.host, with the port if it is not the usual one"));
+        let why = match origin {
+            "null" => "would allow every sandboxed page and is left out; name the origins",
+            _ => {
+                "is no origin and is left out; write https://host or https://*.host, with the port if it is not the usual one"
+            }
+        };
+        reader.warn(NAME, &format!("{origin:?} {why}"));
     }
     Some(good.into_iter().map(str::to_owned).collect())
 }
 
-/// `*`, or `[scheme://]host[:port]`, an asterisk as the first label.
+/// `*`, or `scheme://host[:port]`, an asterisk as the first label.
 fn is_origin(text: &str) -> bool {
     if text == "*" {
         return true;
     }
-    let authority = text.split_once("://").map_or(text, |(scheme, rest)| {
-        let letters = scheme
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return false;
+    };
+    let is_scheme = !scheme.is_empty()
+        && scheme
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-        if letters && !scheme.is_empty() {
-            rest
-        } else {
-            ""
-        }
-    });
     let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "80"));
     let label = |(at, label): (usize, &str)| {
         let name = |label: &str| {
@@ -69,7 +73,10 @@ fn is_origin(text: &str) -> bool {
         };
         name(label) || (at == 0 && label == "*")
     };
-    port.parse::<u16>().is_ok() && host != "*" && host.split('.').enumerate().all(label)
+    is_scheme
+        && port.parse::<u16>().is_ok()
+        && host != "*"
+        && host.split('.').enumerate().all(label)
 }
 
 #[cfg(test)]
@@ -82,7 +89,6 @@ mod tests {
             "*",
             "https://a.test",
             "http://*.a.test:8080",
-            "a.test",
             "https://a-b.test",
         ] {
             assert!(is_origin(good), "{good}");
@@ -94,6 +100,8 @@ mod tests {
             "https://a.*.test",
             "https://*",
             "a b",
+            "a.test",
+            "null",
             "https://a.test:port",
             "https://a.test;",
         ] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tidegate_model::{Backend, HostPattern};
 
-use super::reader::Reader;
+use super::reader::{PREFIX, Reader};
 use super::{values, variables};
 use crate::translate::backends::{PortName, Speaks, Wanted};
 use crate::translate::context::Context;
@@ -31,12 +31,21 @@ struct Place {
 }
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<ExtAuth> {
+    // As with ingress-nginx nothing else is looked at without it.
+    let Some(url) = reader.text("auth-url") else {
+        if reader.raw("auth-url").is_none() && reader.raw("auth-signin").is_some() {
+            reader.warn(
+                "auth-signin",
+                &format!("has no effect without {PREFIX}auth-url"),
+            );
+        }
+        return None;
+    };
     let sign_in = reader.text("auth-signin").map(str::to_owned);
     let method = reader.text("auth-method").map(str::to_owned);
     let names = reader.list("auth-response-headers").unwrap_or_default();
-    let url = reader.text("auth-url").map(str::to_owned)?;
     Some(ExtAuth {
-        url,
+        url: url.to_owned(),
         sign_in,
         method,
         response_headers: names.into_iter().map(str::to_owned).collect(),

@@ -52,13 +52,7 @@ pub(super) fn read(context: &Context<'_>, reader: &mut Reader<'_>, object: &Ingr
     if let Some(custom) = custom(context, reader, &object.meta.namespace) {
         headers.responses.push(custom);
     }
-    if let Some(text) = reader.raw("server-snippet") {
-        let statements = snippet::parse(text).unwrap_or_default();
-        match snippet::restriction(&statements) {
-            Some(line) => reader.deny("server-snippet", &format!("{line:?} keeps clients out, and lines of nginx are never run; say the same with annotations or a Filter, and remove it")),
-            None => reader.warn("server-snippet", "is not read and has no effect: lines of nginx are never run"),
-        }
-    }
+    server_snippet(reader);
     let Some(text) = reader.raw("configuration-snippet") else {
         return headers;
     };
@@ -70,6 +64,23 @@ pub(super) fn read(context: &Context<'_>, reader: &mut Reader<'_>, object: &Ingr
         ),
     }
     headers
+}
+
+/// `server-snippet`: whether it would have kept somebody out.
+fn server_snippet(reader: &mut Reader<'_>) {
+    const NAME: &str = "server-snippet";
+    let Some(text) = reader.raw(NAME) else {
+        return;
+    };
+    match snippet::parse(text).map(|statements| snippet::restriction(&statements)) {
+        Ok(None) => reader.warn(
+            NAME,
+            "is not read and has no effect: lines of nginx are never run",
+        ),
+        Ok(Some(line)) => reader.deny(NAME, &format!("{line:?} keeps clients out, and lines of nginx are never run; say the same with annotations or a Filter, and remove it")),
+        // Nobody knows what it keeps out.
+        Err(why) => reader.deny(NAME, &format!("cannot be read: {why}; correct it or remove it")),
+    }
 }
 
 /// `custom-headers`: a ConfigMap of names and values.

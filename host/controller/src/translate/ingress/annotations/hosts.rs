@@ -9,6 +9,7 @@ use super::reader::{PREFIX, Reader};
 use super::values;
 use crate::api::core::Ingress;
 use crate::translate::ingress::{Entry, rules};
+use crate::translate::problem::Problem;
 
 /// What all Ingresses that are read with annotations come to, for each host.
 #[derive(Debug, Default)]
@@ -159,6 +160,51 @@ pub(super) fn www_hosts(
         .into_iter()
         .map(|(other, (index, name))| (index, parse(&other), name))
         .collect()
+}
+
+/// Closes the paths of other Ingresses where one keeps clients out of a whole host by what cannot be honoured: with ingress-nginx that
+/// would hold for them, too. Ingresses of other namespaces are told and stay, or a tenant could close what is another's.
+pub(super) fn shut(entries: &mut [Entry<'_>]) {
+    let mut guards: Vec<(HostPattern, usize, &'static str)> = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let shuts = entry
+            .annotated
+            .as_ref()
+            .and_then(|annotated| annotated.shuts);
+        if let Some(name) = shuts {
+            guards.extend(own_hosts(entry).into_iter().map(|host| (host, index, name)));
+        }
+    }
+    for (host, guard, name) in guards {
+        let object = entries[guard].object;
+        let is_other = |(index, entry): &(usize, &mut Entry<'_>)| {
+            *index != guard
+                && entry
+                    .annotated
+                    .as_ref()
+                    .is_some_and(|annotated| annotated.shuts.is_none())
+                && entry.plans.iter().any(|plan| plan.host == host)
+        };
+        for (_, entry) in entries.iter_mut().enumerate().filter(is_other) {
+            let why = format!(
+                "host {host}: {object} has {}, which concerns the whole host",
+                super::reader::place(name)
+            );
+            if entry.object.meta.namespace != object.meta.namespace {
+                entry.warnings.push(format!("{why}, and holds for its own paths alone: it is another namespace's; keep clients out here as well, if they are to be kept out"));
+                continue;
+            }
+            let why = format!(
+                "{why} and cannot be honoured; until it is mended there requests are answered 503"
+            );
+            for plan in &mut entry.plans {
+                if plan.host == host && plan.closed.is_none() {
+                    plan.closed = Some(why.clone());
+                }
+            }
+            entry.closed.push(Problem::new("UnsupportedValue", why));
+        }
+    }
 }
 
 /// The hosts of an Ingress's rules, each once.

@@ -54,9 +54,16 @@ impl Limits {
             return None;
         }
         let limits = self.rates.iter().map(|(rate, per)| {
-            let burst = u64::from(*rate) * u64::from(self.burst);
+            // The filter counts so many, beside the one that the rate allows, and forgets after a year.
+            let year = if *per == "second" {
+                31_536_000
+            } else {
+                525_600
+            };
+            let most = u64::from(MOST).min(u64::from(*rate) * year) - 1;
+            let burst = (u64::from(*rate) * u64::from(self.burst)).min(most);
             json!({
-                "requests": rate, "per": per, "burst": burst.min(MOST.into()), "algorithm": "leaky-bucket",
+                "requests": rate, "per": per, "burst": burst, "algorithm": "leaky-bucket",
                 "key": [{"source": "ip", "ipv6Prefix": 128}],
             })
         });

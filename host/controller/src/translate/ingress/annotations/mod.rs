@@ -67,6 +67,8 @@ pub(super) struct Annotated {
     location: Location,
     /// Its paths answer nothing else.
     closed: Option<Closed>,
+    /// The annotation that would keep clients out of its whole hosts, and cannot be honoured.
+    shuts: Option<&'static str>,
     /// `server-alias`, as written.
     aliases: Vec<String>,
     /// `from-to-www-redirect`
@@ -136,14 +138,21 @@ pub(super) fn read(context: &mut Context<'_>, object: &Ingress) -> (Annotated, S
         warnings,
         denied,
         dropped,
+        shuts,
         ..
     } = reader;
+    // What a canary is annotated with beside canary-* holds for nothing, and so is wrong for nobody.
+    let (denied, dropped, shuts) = match &canary {
+        Some(_) => (Vec::new(), Vec::new(), None),
+        None => (denied, dropped, shuts),
+    };
     let closed = closed(&denied, StatusCode::SERVICE_UNAVAILABLE)
         .or_else(|| closed(&dropped, StatusCode::NOT_FOUND));
     let annotated = Annotated {
         canary,
         location,
         closed,
+        shuts,
         aliases,
         www,
     };

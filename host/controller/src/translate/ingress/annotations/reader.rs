@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::nearest::nearest;
-use super::table::{self, State, Wrong};
+use super::table::{self, Scope, State, Wrong};
 use super::values;
 use crate::translate::problem::Problem;
 
@@ -20,6 +20,8 @@ pub(super) struct Reader<'a> {
     pub(super) denied: Vec<Problem>,
     /// Why they are answered 404.
     pub(super) dropped: Vec<Problem>,
+    /// Of the names that are answered 503 for, the first that concerns whole hosts.
+    pub(super) shuts: Option<&'static str>,
 }
 
 /// `metadata.annotations[nginx.ingress.kubernetes.io/name]`
@@ -39,6 +41,7 @@ impl<'a> Reader<'a> {
             warnings: Vec::new(),
             denied: Vec::new(),
             dropped: Vec::new(),
+            shuts: None,
         }
     }
 
@@ -65,6 +68,10 @@ impl<'a> Reader<'a> {
         self.text(name).and_then(values::flag)
     }
 
+    pub(super) fn integer(&mut self, name: &'static str) -> Option<i64> {
+        self.text(name).and_then(|text| text.parse().ok())
+    }
+
     pub(super) fn number(&mut self, name: &'static str) -> Option<u32> {
         self.text(name).and_then(|text| text.parse().ok())
     }
@@ -83,9 +90,7 @@ impl<'a> Reader<'a> {
             _ => Wrong::Ignored,
         };
         match wrong {
-            Wrong::Ignored => self.warnings.push(format!(
-                "{place}: {why}; until then it counts as absent, as with ingress-nginx"
-            )),
+            Wrong::Ignored => self.ignore(name, why),
             Wrong::Denied => self.deny(name, why),
             Wrong::Dropped => self.dropped.push(Problem::new(
                 "UnsupportedValue",
@@ -96,8 +101,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Says that a value counts as absent.
+    pub(super) fn ignore(&mut self, name: &str, why: &str) {
+        self.warn(
+            name,
+            &format!("{why}; until then it counts as absent, as with ingress-nginx"),
+        );
+    }
+
     /// Closes the Ingress's paths: serving them without this annotation would let in whom it keeps out.
     pub(super) fn deny(&mut self, name: &str, why: &str) {
+        let row = table::row(name).filter(|row| row.scope == Scope::Server);
+        self.shuts = self.shuts.or(row.map(|row| row.name));
         self.denied.push(denial(name, why));
     }
 

@@ -48,7 +48,13 @@ impl Rewrite {
         let expression = format!("(?i){path}");
         let target = without_groups_above(&self.target, groups(path));
         if self.is_redirect() {
-            return json!({"rules": [{"match": {"path": expression}, "to": target, "status": 302}]});
+            // nginx puts the query behind, unless the target ends with a question mark.
+            let to = match (target.strip_suffix('?'), target.contains('?')) {
+                (Some(whole), _) => whole.to_owned(),
+                (None, true) => format!("{target}${{request.query|ampersand}}"),
+                (None, false) => format!("{target}${{request.query|question}}"),
+            };
+            return json!({"rules": [{"match": {"path": expression}, "to": to, "status": 302}]});
         }
         json!({"decode": true, "rules": [{"match": {"path": expression}, "path": target}]})
     }
@@ -118,8 +124,14 @@ mod tests {
         assert_eq!(config("/$1", "/x")["path"], "/");
         assert_eq!(
             config("https://b.test/$1", "/(.*)")["to"],
-            "https://b.test/${1}"
+            "https://b.test/${1}${request.query|question}"
         );
+        let further = config("https://b.test/?a=$1", "/(.*)");
+        assert_eq!(
+            further["to"],
+            "https://b.test/?a=${1}${request.query|ampersand}"
+        );
+        assert_eq!(config("https://b.test/?", "/x")["to"], "https://b.test/");
         assert_eq!(captures_only("/x$host"), Err("host".to_owned()));
         assert_eq!(captures_only("/5$").unwrap(), "/5$$");
     }

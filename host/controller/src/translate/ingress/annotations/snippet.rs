@@ -56,8 +56,14 @@ const RESTRICTING: [&str; 21] = [
     "ssl_verify_depth",
     "valid_referers",
 ];
-const RESTRICTING_FAMILIES: [&str; 4] =
-    ["access_by_lua", "rewrite_by_lua", "auth_jwt", "js_access"];
+const RESTRICTING_FAMILIES: [&str; 6] = [
+    "access_by_lua",
+    "auth_jwt",
+    "content_by_lua",
+    "js_access",
+    "rewrite_by_lua",
+    "server_rewrite_by_lua",
+];
 
 /// Reads lines.
 ///

@@ -77,7 +77,8 @@ fn documented() -> String {
             row.name, row.value, row.scope, row.policy
         );
     }
-    text.push_str("\nNot read yet: a warning names each of these. Those with 503 keep somebody out, so paths that have them are closed.\n\n");
+    text.push_str("\nNot read yet: a warning names each of these. Those with 503 keep somebody out, so paths that have them are closed; \
+         where they concern the host, so are its paths in other Ingresses of the namespace, and those of other namespaces are told.\n\n");
     text.push_str("| Annotation | Concerns | Will become | Meanwhile |\n|---|---|---|---|\n");
     for row in TABLE {
         let State::Unread { guards } = row.state else {

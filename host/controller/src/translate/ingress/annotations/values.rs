@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use http::uri::Authority;
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 
@@ -24,8 +25,10 @@ pub(crate) enum Value {
     Path,
     /// What a path is rewritten to.
     RewriteTarget,
-    /// A redirect's status.
-    RedirectCode,
+    /// An absolute URL of http or https, or a path.
+    Target,
+    /// A whole number, below 0 too.
+    Integer,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// `name`, or `namespace/name`.
@@ -75,7 +78,8 @@ impl Value {
             Self::Url => is_url(text),
             Self::Path => text.starts_with('/') && visible(text),
             Self::RewriteTarget => (text.starts_with(['/', '$']) || is_url(text)) && visible(text),
-            Self::RedirectCode => matches!(text, "301" | "302" | "303" | "307" | "308"),
+            Self::Target => is_url(text) || (text.starts_with('/') && visible(text)),
+            Self::Integer => text.parse::<i64>().is_ok(),
             Self::Choice(words) => words.contains(&text),
             Self::Reference => reference(text, "").is_some(),
             Self::HeaderName => HeaderName::from_bytes(text.as_bytes()).is_ok(),
@@ -86,7 +90,7 @@ impl Value {
             // One by one, see `cors`.
             Self::Origins | Self::Hosts | Self::Snippet | Self::Text => true,
             Self::Expression => regex::Regex::new(text).is_ok(),
-            Self::Host => visible(text) && !text.contains(['/', '?', '#', '@', '"', '\\']),
+            Self::Host => is_authority(text),
             Self::CookieName => HeaderName::from_bytes(text.as_bytes()).is_ok(),
             Self::CookieText => visible(text) && !text.contains([';', ',']),
             Self::Realm => {
@@ -101,7 +105,7 @@ impl Value {
     fn remedy(self, text: &str) -> String {
         match self {
             Self::Flag => "is neither true nor false; write one of them in quotes".to_owned(),
-            Self::Number => "is no number; write a whole number".to_owned(),
+            Self::Number | Self::Integer => "is no number; write a whole number".to_owned(),
             Self::Positive => "is no number above 0; write a whole number".to_owned(),
             Self::Size => {
                 "is no size; write a number with k, m or g behind it, as 8m, or 0 for no limit"
@@ -121,8 +125,8 @@ impl Value {
             Self::Url => "is no absolute URL; write https://host/path".to_owned(),
             Self::Path => "is no path; begin it with a slash".to_owned(),
             Self::RewriteTarget => "is neither a path nor a URL; write /$2, say".to_owned(),
-            Self::RedirectCode => {
-                "is no redirect's status; write 301, 302, 303, 307 or 308".to_owned()
+            Self::Target => {
+                "is neither an absolute URL nor a path; write https://host/path".to_owned()
             }
             Self::Choice(words) => format!("is not known; write {}", words.join(", ")),
             Self::Reference => "is no reference; write name, or namespace/name".to_owned(),
@@ -161,7 +165,8 @@ impl fmt::Display for Value {
             Self::Url => "URL",
             Self::Path => "path",
             Self::RewriteTarget => "path with $1, or URL",
-            Self::RedirectCode => "301, 302, 303, 307, 308",
+            Self::Target => "URL or path",
+            Self::Integer => "whole number",
             Self::Choice(words) => return f.write_str(&words.join(", ")),
             Self::Reference => "name or namespace/name",
             Self::HeaderName => "header",
@@ -228,6 +233,15 @@ fn is_url(text: &str) -> bool {
     }) && visible(text)
 }
 
+/// A host, and a port if need be, as a request can carry it.
+fn is_authority(text: &str) -> bool {
+    // What stands before an @ is no part of a host.
+    !text.contains('@')
+        && text
+            .parse::<Authority>()
+            .is_ok_and(|authority| !authority.host().is_empty())
+}
+
 fn is_method(text: &str) -> bool {
     Method::from_bytes(text.as_bytes()).is_ok()
         && text.bytes().all(|byte| byte.is_ascii_alphabetic())
@@ -243,7 +257,7 @@ mod tests {
 
     #[test]
     fn values_are_taken_as_ingress_nginx_takes_them() {
-        let cases: [(Value, &[&str], &[&str]); 12] = [
+        let cases: [(Value, &[&str], &[&str]); 14] = [
             (
                 Value::Flag,
                 &["true", "1", "False", "t"],
@@ -275,7 +289,17 @@ mod tests {
                 &["/$2", "$1", "https://a.test/$1"],
                 &["x", "/a b"],
             ),
-            (Value::RedirectCode, &["301", "308"], &["200", "304", "x"]),
+            (
+                Value::Target,
+                &["https://a.test", "/new"],
+                &["new", "ftp://a", "/a b"],
+            ),
+            (Value::Integer, &["301", "-1"], &["x", "1.5", ""]),
+            (
+                Value::Host,
+                &["a.test", "a.test:8080", "a_b", "[::1]:80"],
+                &["a.test:80:90", "a b", "me@a.test", "a/b", ":80"],
+            ),
             (
                 Value::Reference,
                 &["users", "shop/users"],
