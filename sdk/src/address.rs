@@ -28,6 +28,10 @@ pub fn parse(text: &[u8]) -> Option<IpAddr> {
 /// Hosts append the peer to the header before filters run, and some do not: the peer is taken as the last hop once. With fewer
 /// entries than trusted hops the request came around some of the proxies, and what the header says is not to be believed: the
 /// peer counts. The same rule as Envoy's `xff_num_trusted_hops`.
+///
+/// A host that trusts proxies itself (Tidegate's `--trusted-hops`, Envoy's `xff_num_trusted_hops`) names the client as `peer` and
+/// appends the proxy that it spoke with. So a peer that stands in the header, but not last, is the client already: no hop is
+/// skipped twice. (To a host that appends nothing a client can name the proxy's own address as its own, and no other.)
 #[must_use]
 pub fn client<V: AsRef<[u8]>>(
     peer: Option<IpAddr>,
@@ -39,6 +43,9 @@ pub fn client<V: AsRef<[u8]>>(
     }
     let mut hops: Vec<Option<IpAddr>> = header::list(forwarded_for).map(parse).collect();
     if hops.last() != Some(&peer) {
+        if peer.is_some() && hops.contains(&peer) {
+            return peer;
+        }
         hops.push(peer);
     }
     let back = usize::try_from(trusted_hops).unwrap_or(usize::MAX);
@@ -150,6 +157,22 @@ mod tests {
             client(peer, &["198.51.100.7, 10.0.0.2, 10.0.0.1"], 2),
             client_address
         );
+    }
+
+    #[test]
+    fn a_client_that_the_host_has_found_behind_proxies_is_kept() {
+        let found = Some(ip("198.51.100.7"));
+        for forwarded_for in [
+            "198.51.100.7, 10.0.0.1",
+            "6.6.6.6, 198.51.100.7, 10.0.0.1",
+            "198.51.100.7, 10.0.0.2, 10.0.0.1",
+        ] {
+            for hops in [1, 2, 3] {
+                assert_eq!(client(found, &[forwarded_for], hops), found);
+            }
+        }
+        // An entry that cannot be read is no peer that is not known.
+        assert_eq!(client(None, &["unknown, 198.51.100.7"], 1), found);
     }
 
     #[test]

@@ -128,11 +128,22 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ConfigError> {
         text
     };
     let mut json = serde_json::Deserializer::from_slice(text);
-    let value = serde_path_to_error::deserialize(&mut json)
-        .map_err(|error| ConfigError::new(field(error.path()), error.inner().to_string()))?;
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let problem = without_text(error.inner().to_string());
+        ConfigError::new(field(error.path()), problem)
+    })?;
     json.end()
         .map_err(|error| ConfigError::new("", error.to_string()))?;
     Ok(value)
+}
+
+/// serde quotes a text that stands where something else belongs. It may come from a Secret, and errors are logged.
+fn without_text(problem: String) -> String {
+    let quoted = problem.strip_prefix("invalid type: string \"");
+    match quoted.and_then(|rest| rest.rsplit_once("\", expected ")) {
+        Some((_, wanted)) => format!("invalid type: string, expected {wanted}"),
+        None => problem,
+    }
 }
 
 /// A path in the dotted form where that is unambiguous, else as a JSON pointer.
@@ -223,6 +234,17 @@ mod tests {
         assert_eq!(error.field(), "limits[1].requests");
         assert_eq!(error.pointer(), "/limits/1/requests");
         assert!(error.to_string().contains("expected u32"), "{error}");
+    }
+
+    #[test]
+    fn an_error_quotes_no_text_of_the_wrong_type() {
+        for text in ["hunter2", r#"\", expected hunter2"#] {
+            let text = format!(r#"{{"limits": [{{"requests": "{text}"}}]}}"#);
+            let error = parse::<Example>(text.as_bytes()).unwrap_err().to_string();
+            let problem = "limits[0].requests: invalid type: string, expected u32";
+            assert!(error.starts_with(problem), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

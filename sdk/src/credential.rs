@@ -124,6 +124,15 @@ impl Place {
         (!found.is_empty()).then_some(found)
     }
 
+    /// Whether both are in one header, with two prefixes: what stands there once is found in both places then.
+    #[must_use]
+    pub fn is_in_header_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Header { name, .. }, Self::Header { name: other, .. }) => name == other,
+            _ => false,
+        }
+    }
+
     /// What takes the credential out of the request; `None` where there is none. `target` is what is left after earlier places.
     #[must_use]
     pub fn strip(

@@ -40,6 +40,21 @@ pub fn name(field: &str, name: &str, reserved: &[&str]) -> Result<String, Config
     }
 }
 
+/// Checks a method of a configuration; `field` is named in errors.
+///
+/// # Errors
+///
+/// What is no method, and one with lower case in it: methods are compared with case (RFC 9110 section 9.1), so `get` would match nothing.
+pub fn method(field: &str, method: &str) -> Result<(), ConfigError> {
+    let upper = method.to_ascii_uppercase();
+    let problem = match is_token(method.as_bytes()) {
+        true if method == upper => return Ok(()),
+        true => format!("{method:?} matches no request, since methods have case; write {upper}"),
+        false => format!("{method:?} is no method"),
+    };
+    Err(ConfigError::new(field, problem))
+}
+
 /// The members of comma-separated values, in order, without surrounding white space and without empty ones.
 pub fn list<V: AsRef<[u8]>>(values: &[V]) -> impl Iterator<Item = &[u8]> {
     values
@@ -81,6 +96,19 @@ mod tests {
         assert!(is_value(b""));
         for bad in ["a\r\nb", "a\nb", " a", "a ", "a\0", "\u{e9}", "a\x7f"] {
             assert!(!is_value(bad.as_bytes()), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn methods_are_in_upper_case() {
+        assert!(method("m", "GET").is_ok() && method("m", "M-SEARCH").is_ok());
+        for (bad, part) in [
+            ("delete", "write DELETE"),
+            ("", "no method"),
+            ("A B", "no method"),
+        ] {
+            let problem = method("m", bad).unwrap_err().to_string();
+            assert!(problem.contains(part), "{problem}");
         }
     }
 

@@ -138,6 +138,16 @@ impl Mock {
         with(|state| state.shared_data_refused = refuse);
     }
 
+    /// Whether timers are refused, as without the capability.
+    pub fn refuse_timers(&self, refuse: bool) {
+        with(|state| state.timers_refused = refuse);
+    }
+
+    /// Replies of filters that have more bytes in their headers and body are refused.
+    pub fn limit_replies(&self, bytes: usize) {
+        with(|state| state.max_reply = bytes);
+    }
+
     /// Answers a call. Whoever waits for it goes on.
     pub fn answer(&self, token: u32, answer: CallAnswer) {
         give_answer(token, answer);

@@ -48,6 +48,9 @@ impl Networks {
     }
 }
 
+/// The length of `::ffff:0:0/96`, the network of IPv4 in IPv6.
+const MAPPED_BITS: u8 = 96;
+
 fn network(text: &str) -> Option<(IpAddr, u8)> {
     let text = text.trim();
     let (base, bits) = match text.split_once('/') {
@@ -56,13 +59,24 @@ fn network(text: &str) -> Option<(IpAddr, u8)> {
     };
     let base: IpAddr = base.parse().ok()?;
     let width = if base.is_ipv4() { 32 } else { 128 };
-    let bits = match bits {
+    let bits: u8 = match bits {
         // No sign and no further zeros, so that nothing has two spellings.
         Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => bits.parse().ok()?,
         Some(_) => return None,
         None => width,
     };
-    (bits <= width).then(|| (address::prefix(base, bits), bits))
+    if bits > width {
+        return None;
+    }
+    // Addresses are compared as IPv4 where they are IPv4 in IPv6, so their networks have to be.
+    let (base, bits) = match (base, bits.checked_sub(MAPPED_BITS)) {
+        (IpAddr::V6(v6), Some(rest)) => match v6.to_ipv4_mapped() {
+            Some(v4) => (IpAddr::V4(v4), rest),
+            None => (base, bits),
+        },
+        _ => (base, bits),
+    };
+    Some((address::prefix(base, bits), bits))
 }
 
 #[cfg(test)]
@@ -91,6 +105,22 @@ mod tests {
             assert_eq!(set.contains(text.parse().unwrap()), expected, "{text}");
         }
         let all = networks(&["0.0.0.0/0"]).unwrap();
+        assert!(all.contains("1.2.3.4".parse().unwrap()) && !all.contains("::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn networks_of_ipv4_in_ipv6_are_of_ipv4() {
+        let set = networks(&["::ffff:127.0.0.0/104", "::ffff:192.0.2.7"]).unwrap();
+        for (text, expected) in [
+            ("127.255.0.1", true),
+            ("::ffff:127.0.0.1", true),
+            ("128.0.0.1", false),
+            ("192.0.2.7", true),
+            ("192.0.2.8", false),
+        ] {
+            assert_eq!(set.contains(text.parse().unwrap()), expected, "{text}");
+        }
+        let all = networks(&["::ffff:0:0/96"]).unwrap();
         assert!(all.contains("1.2.3.4".parse().unwrap()) && !all.contains("::1".parse().unwrap()));
     }
 

@@ -30,7 +30,7 @@ use crate::{ConfigError, Filter, Reply, Request, Response, log};
 pub(crate) use calls::{Outcome, Slot, on_grpc_close, on_grpc_message, on_http_call_response};
 pub(crate) use stream::Stream;
 use streams::Streams;
-pub(crate) use timers::Timer;
+pub(crate) use timers::{Timer, check_timers};
 
 /// What one direction's work has left, or the reply that ends the exchange.
 pub(crate) type Left = Result<Box<dyn Any>, Reply>;

@@ -11,6 +11,7 @@
 //! | `1`, `name` | what an expression has captured, where the filter has one |
 //!
 //! `$$` is a dollar sign. `${variable|encode}` is percent-encoded for a query, `${variable|noslash}` without one slash at its end.
+//! `${variable|question}` stands behind a question mark, and `${variable|ampersand}` behind an ampersand, where there is something.
 
 use std::net::IpAddr;
 
@@ -48,6 +49,7 @@ enum Modifier {
     None,
     Encode,
     NoSlash,
+    Behind(u8),
 }
 
 /// Where values come from.
@@ -147,6 +149,10 @@ impl Template {
                         Modifier::NoSlash => {
                             push_visible(value.strip_suffix(b"/").unwrap_or(value), &mut out)
                         }
+                        Modifier::Behind(mark) => {
+                            out.extend((!value.is_empty()).then_some(*mark));
+                            push_visible(value, &mut out);
+                        }
                     }
                 }
             }
@@ -171,9 +177,11 @@ fn variable(text: &str, captures: &[&str]) -> Result<Piece, String> {
         None => (text, Modifier::None),
         Some((name, "encode")) => (name, Modifier::Encode),
         Some((name, "noslash")) => (name, Modifier::NoSlash),
+        Some((name, "question")) => (name, Modifier::Behind(b'?')),
+        Some((name, "ampersand")) => (name, Modifier::Behind(b'&')),
         Some((_, other)) => {
             return Err(format!(
-                "has the modifier {other:?}; there are encode and noslash"
+                "has the modifier {other:?}; there are encode, noslash, question and ampersand"
             ));
         }
     };
@@ -406,6 +414,10 @@ mod tests {
                 "jwt/sub xds/route_name",
             ),
             ("${1}", "captured"),
+            ("/n${request.query|question}", "/n?x=1&y=a%20b+c&x=2"),
+            ("/n?o${query.x|ampersand}", "/n?o&1"),
+            ("/n${query.z|question}${header.x-none|ampersand}.", "/n."),
+            ("${header.x-evil|ampersand}", "&ab: c"),
         ] {
             assert_eq!(render(text).unwrap(), expected, "{text}");
         }

@@ -77,7 +77,14 @@ impl Filter for Example {
                     }
                 });
             }
-            "/sleep" => time::sleep(Duration::from_millis(250)).await,
+            "/sleep" => {
+                let slept = time::sleep(Duration::from_millis(250)).await;
+                slept.map_err(|error| Reply::new(503).body(error.to_string()))?;
+            }
+            "/long" => {
+                let reply = Reply::new(403).header("x-why", "because");
+                return Err(reply.body("it takes some words to say"));
+            }
             "/count" => {
                 shared::update("count", |value| vec![value.map_or(1, |value| value[0] + 1)])
                     .map_err(|error| Reply::new(503).body(error.to_string()))?;
@@ -318,6 +325,54 @@ fn a_timer_holds_the_request_until_it_is_due() {
     mock.advance(Duration::from_millis(1));
     assert!(exchange.proceed(|_| ok()));
     assert_eq!(exchange.finish().response.status(), 200);
+}
+
+#[test]
+fn a_timer_that_is_refused_holds_nobody() {
+    let mock = Mock::new();
+    let filter = mock.load::<Example>("{}").unwrap();
+    mock.refuse_timers(true);
+    let outcome = filter.run(Message::request("GET", "/sleep"), ok());
+    assert_eq!(outcome.response.status(), 503);
+    assert_eq!(
+        outcome.response.text(),
+        "the host refused a timer: InternalFailure"
+    );
+}
+
+#[test]
+fn timers_that_are_refused_later_hold_nobody() {
+    let mock = Mock::new();
+    let filter = mock.load::<Example>("{}").unwrap();
+    let mut first = filter.begin(Message::request("GET", "/sleep"));
+    assert!(!first.proceed(|_| ok()));
+    mock.advance(Duration::from_millis(100));
+    let mut second = filter.begin(Message::request("GET", "/sleep"));
+    assert!(!second.proceed(|_| ok()));
+    mock.refuse_timers(true);
+    mock.advance(Duration::from_millis(150));
+    assert!(first.proceed(|_| ok()) && second.proceed(|_| ok()));
+    assert_eq!(first.finish().response.status(), 200);
+    assert_eq!(second.finish().response.status(), 503);
+}
+
+#[test]
+fn a_reply_that_is_refused_is_sent_with_less() {
+    let mock = Mock::new();
+    let filter = mock.load::<Example>("{}").unwrap();
+    for (bytes, status, header, body) in [
+        (100, 403, Some("because"), "it takes some words to say"),
+        (20, 403, Some("because"), ""),
+        (5, 500, None, ""),
+    ] {
+        mock.limit_replies(bytes);
+        let response = filter.run(Message::request("GET", "/long"), ok()).response;
+        assert_eq!(response.status(), status, "{bytes}");
+        assert_eq!(response.get("x-why"), header, "{bytes}");
+        assert_eq!(response.text(), body, "{bytes}");
+    }
+    let refused = |(_, line): &&(_, String)| line.contains("refused a local reply");
+    assert_eq!(mock.take_logs().iter().filter(refused).count(), 3);
 }
 
 #[test]

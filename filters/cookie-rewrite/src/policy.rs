@@ -85,7 +85,10 @@ impl Policy {
         };
         let mut parts = text.split(';');
         let pair = parts.next().unwrap_or_default();
-        let name = pair.split('=').next().unwrap_or_default().trim();
+        let name = match pair.split_once('=') {
+            Some((name, _)) if !name.trim().is_empty() => name.trim(),
+            _ => return value.to_vec(),
+        };
         if !self.names.is_empty() && !self.names.iter().any(|wanted| wanted == name) {
             return value.to_vec();
         }
@@ -276,6 +279,18 @@ mod tests {
             b"a",
             b"a=b;;  ;Secure",
             b"a=b; path",
+        ] {
+            assert_eq!(policy.rewrite(value), value);
+        }
+        let flags =
+            r#"{"secure": true, "sameSite": "Lax", "path": [{"from": "/", "to": "/app/"}]}"#;
+        let policy = Policy::parse(flags.as_bytes()).unwrap();
+        for value in [
+            &b""[..],
+            b"novalue",
+            b"novalue; Path=/",
+            b"=b; Path=/",
+            b" = b",
         ] {
             assert_eq!(policy.rewrite(value), value);
         }

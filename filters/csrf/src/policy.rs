@@ -1,7 +1,7 @@
 //! Where a state-changing request comes from: what browsers say about it in headers that pages cannot set.
 
 use serde::Deserialize;
-use tidegate_sdk::{ConfigError, Reply, config};
+use tidegate_sdk::{ConfigError, Reply, config, header};
 
 /// A compiled configuration.
 #[derive(Debug)]
@@ -81,6 +81,9 @@ impl Policy {
         let config: Config = config::parse(text)?;
         if !(400..=599).contains(&config.status) {
             return Err(ConfigError::new("status", "is no refusal; 400 to 599 are"));
+        }
+        for (index, method) in config.safe_methods.iter().enumerate() {
+            header::method(&format!("safeMethods[{index}]"), method)?;
         }
         let origins = config.additional_origins.iter().enumerate();
         let origins = origins.map(|(index, text)| {

@@ -4,7 +4,7 @@ pub mod policy;
 
 use std::cell::Cell;
 
-use tidegate_sdk::{ConfigError, Filter, Reply, Request, time};
+use tidegate_sdk::{ConfigError, Filter, Reply, Request, time, warn};
 
 use policy::Policy;
 
@@ -26,6 +26,12 @@ impl Filter for Plugin {
 
     fn configure(configuration: &[u8]) -> Result<Self, ConfigError> {
         let policy = Policy::parse(configuration)?;
+        if policy.delays() {
+            time::check_timers().map_err(|error| {
+                let problem = format!("needs the capability timers: {error}");
+                ConfigError::new("delay", problem)
+            })?;
+        }
         let delayed = Cell::new(0);
         Ok(Self { policy, delayed })
     }
@@ -39,7 +45,9 @@ impl Filter for Plugin {
             && self.delayed.get() < self.policy.max_delayed()
         {
             let _delayed = Delayed::new(&self.delayed);
-            time::sleep(time).await;
+            if let Err(error) = time::sleep(time).await {
+                warn!("a request goes on without its delay: {error}");
+            }
         }
         match self.policy.abort(random) {
             Some(reply) => Err(reply),

@@ -101,6 +101,12 @@ impl Policy {
         self.headers.iter().all(has)
     }
 
+    /// Whether any request can be delayed.
+    #[must_use]
+    pub fn delays(&self) -> bool {
+        self.delay.is_some()
+    }
+
     /// How long this request is delayed. `random` gives evenly distributed numbers.
     pub fn delay(&self, random: impl FnOnce() -> u32) -> Option<Duration> {
         let (share, time) = self.delay?;

@@ -233,14 +233,13 @@ fn name_of(field: &str, name: &str) -> Result<String, ConfigError> {
     Ok(name)
 }
 
+/// Errors do not quote the value: it may be a credential that came from a Secret, and they are logged.
 fn value_of(field: &str, value: &str) -> Result<Template, ConfigError> {
     if !header::is_value(value.as_bytes()) {
-        let problem =
-            format!("{value:?} is no header value: visible ASCII, no white space at its ends");
+        let problem = "is no header value: visible ASCII, no white space at its ends";
         return Err(ConfigError::new(field, problem));
     }
-    Template::parse(value, &[])
-        .map_err(|problem| ConfigError::new(field, format!("{value:?} {problem}")))
+    Template::parse(value, &[]).map_err(|problem| ConfigError::new(field, problem))
 }
 
 #[cfg(test)]
@@ -281,6 +280,21 @@ mod tests {
         let text = br#"{"request": {"set": {"x-user": "${claim.sub}"}, "add": {"x-role": "r-${claim.role}"}, "default": {"x-d": "${claim.d}"}}}"#;
         let edits = Policy::parse(text).unwrap().request_edits(&Nothing);
         assert_eq!(edits, [Edit::Remove("x-user".into())]);
+    }
+
+    #[test]
+    fn errors_quote_no_value() {
+        for value in [
+            r"hunter2\n",
+            "hunter2$",
+            "hunter2 ${",
+            "hunter2 ${request.path|x}",
+        ] {
+            let text = format!(r#"{{"request": {{"set": {{"authorization": "{value}"}}}}}}"#);
+            let error = Policy::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(error.pointer(), "/request/set/authorization");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

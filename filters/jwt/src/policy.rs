@@ -64,14 +64,20 @@ impl Policy {
         target: &[u8],
         values: &dyn Fn(&str) -> Vec<Vec<u8>>,
     ) -> Result<Option<(usize, Token)>, Denied> {
-        let found = self
-            .places
-            .iter()
-            .enumerate()
-            .find_map(|(index, place)| Some((index, place.find(target, values)?)));
+        let mut found = None;
+        for (index, place) in self.places.iter().enumerate() {
+            let Some(tokens) = place.find(target, values) else {
+                continue;
+            };
+            match &found {
+                None => found = Some((index, tokens)),
+                Some((first, _)) if self.places[*first].is_in_header_of(place) => {}
+                // What this filter reads need not be what the upstream reads.
+                Some(_) => return Err(Denied::Several),
+            }
+        }
         match found {
             None => Ok(None),
-            // What this filter reads need not be what the upstream reads.
             Some((_, tokens)) if tokens.len() > 1 => Err(Denied::Several),
             Some((place, tokens)) => {
                 let text = tokens.into_iter().next().unwrap_or_default();

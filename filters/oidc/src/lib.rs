@@ -62,7 +62,7 @@ impl Plugin {
     async fn protected(&self, request: &Request, head: &Head) -> Result<Vec<String>, Reply> {
         let now = time::now();
         let Some(session) = self.policy.session(head, now) else {
-            return Err(self.log_in(head).await);
+            return Err(self.log_in(request, head).await);
         };
         if session.is_fresh(now) {
             self.pass(request, head, &session);
@@ -79,7 +79,7 @@ impl Plugin {
                 self.pass(request, head, &session);
                 Ok(cookies)
             }
-            Outcome::Over => Err(self.log_in(head).await),
+            Outcome::Over => Err(self.log_in(request, head).await),
             Outcome::Unavailable => Err(unavailable()),
         }
     }
@@ -91,8 +91,8 @@ impl Plugin {
         apply(request.headers(), self.policy.edits(head, Some(session)));
     }
 
-    async fn log_in(&self, head: &Head) -> Reply {
-        if !head.asks.for_a_page(&head.method) {
+    async fn log_in(&self, request: &Request, head: &Head) -> Reply {
+        if is_websocket(request) || !head.asks.for_a_page(&head.method) {
             return self.policy.unauthorized();
         }
         let Some(metadata) = self.provider.metadata(&self.policy).await else {
@@ -162,6 +162,14 @@ fn head(request: &Request) -> Head {
             accept: headers.get("accept"),
         },
     }
+}
+
+/// Whether a request opens a WebSocket. Some hosts hide `upgrade` from filters, and over HTTP/2 there is no key.
+fn is_websocket(request: &Request) -> bool {
+    let headers = request.headers();
+    let upgrade = || headers.get("upgrade");
+    headers.get("sec-websocket-key").is_some()
+        || upgrade().is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], ()> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tidegate_sdk::flight::Flight;
 use tidegate_sdk::shared::{self, ABSENT, SharedDataError};
-use tidegate_sdk::time;
+use tidegate_sdk::{time, warn};
 
 use crate::policy::session::Session;
 use crate::policy::{Digest, Policy};
@@ -109,7 +109,13 @@ async fn refresh(
                 }
                 break;
             }
-            Ok(Slot::Busy) if now < deadline => time::sleep(LOOK).await,
+            Ok(Slot::Busy) if now < deadline => {
+                // Without timers there is no waiting for the other VM: the browser asks again.
+                if let Err(error) = time::sleep(LOOK).await {
+                    warn!("no waiting for another worker's refresh: {error}");
+                    return Outcome::Unavailable;
+                }
+            }
             Ok(Slot::Busy) => return Outcome::Unavailable,
             Ok(Slot::Free(cas)) => match store(digest, BUSY, now + patience, "", cas) {
                 Err(SharedDataError::CasMismatch) => {}

@@ -141,12 +141,10 @@ impl Rule {
         let location = self.to.render(&captured);
         // What a client sent is no text always; such bytes are encoded, as browsers would.
         let location = ascii(&location);
-        let location =
-            match location.starts_with("//") && !self.to.leading_literal().starts_with("//") {
-                // A path that begins with two slashes would be another host.
-                true => format!("/{}", location.trim_start_matches('/')),
-                false => location,
-            };
+        let location = match self.to.leading_literal().starts_with("//") {
+            true => location,
+            false => with_one_slash(location),
+        };
         if location.len() > MAX_LOCATION {
             return Some(Reply::new(414).body("The target is too long.\n"));
         }
@@ -166,12 +164,22 @@ fn captures<'a>(regex: Option<&Regex>, text: &'a str) -> Option<Option<Captures<
     }
 }
 
-/// Visible ASCII with the rest percent-encoded.
+/// Two slashes at the beginning would name another host. To browsers a backslash is a slash, and a tab is nothing.
+fn with_one_slash(location: String) -> String {
+    let rest = location.trim_start_matches(['/', '\\', '\t']);
+    let run = &location[..location.len() - rest.len()];
+    match run.bytes().filter(|byte| *byte != b'\t').count() {
+        0 | 1 => location,
+        _ => format!("/{rest}"),
+    }
+}
+
+/// Visible ASCII with the rest percent-encoded, and backslashes, which browsers take for slashes.
 fn ascii(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for byte in bytes {
         match byte {
-            0x21..=0x7e => out.push(char::from(*byte)),
+            0x21..=0x7e if *byte != b'\\' => out.push(char::from(*byte)),
             byte => out.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -208,11 +216,22 @@ impl Source for Captured<'_> {
 
 impl Replacement {
     fn apply(&self, url: &str) -> Option<String> {
-        match self {
-            Self::Prefix { from, to } => Some(format!("{to}{}", url.strip_prefix(from.as_str())?)),
-            Self::Expression { from, to } => from
-                .is_match(url)
-                .then(|| from.replace(url, to.as_str()).into_owned()),
-        }
+        let (new, to, may_stay) = match self {
+            Self::Prefix { from, to } => {
+                let rest = url.strip_prefix(from.as_str())?;
+                (format!("{to}{rest}"), to, false)
+            }
+            Self::Expression { from, to } => {
+                let new = from.is_match(url).then(|| from.replace(url, to.as_str()))?;
+                // One that changes the middle keeps the host that the upstream has named.
+                let may_stay = url.starts_with("//") && !to.starts_with('/');
+                (new.into_owned(), to, may_stay)
+            }
+        };
+        Some(match may_stay || to.starts_with("//") {
+            true => new,
+            // What the upstream has put behind its own address is a path here.
+            false => with_one_slash(new),
+        })
     }
 }

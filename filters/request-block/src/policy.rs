@@ -31,8 +31,8 @@ struct Rule {
 pub struct Head {
     method: String,
     host: String,
-    /// As it was sent, and decoded: what an upstream makes of it.
-    paths: [String; 2],
+    /// As it was sent, and what an upstream may make of it: decoded, and that in its plain form. Equal ones once.
+    paths: Vec<String>,
     queries: [String; 2],
     headers: Vec<(String, String)>,
 }
@@ -203,10 +203,18 @@ impl Head {
         // A plus is a space in queries alone.
         let decoded_path = path.split(|byte| *byte == b'+').map(template::decode);
         let decoded_path = decoded_path.collect::<Vec<_>>().join(&b'+');
+        let plain_path = plain(path);
+        let mut paths = vec![text(path)];
+        if decoded_path != path {
+            paths.push(text(&decoded_path));
+        }
+        if plain_path != path && plain_path != decoded_path {
+            paths.push(text(&plain_path));
+        }
         Self {
             method: text(value(":method")),
             host: text(&template::host(value(":authority"))),
-            paths: [text(path), text(&decoded_path)],
+            paths,
             queries: [text(query), text(&template::decode(query))],
             headers: pairs
                 .iter()
@@ -224,6 +232,44 @@ impl Head {
     }
 }
 
+/// A path as servers read it that drop parameters (`/a;x/b`) and merge slashes: decoded, then without parameters, empty segments and
+/// dot segments, which parameters hide from the host (`/a/..;/b`).
+fn plain(path: &[u8]) -> Vec<u8> {
+    let cut = |segment: &[u8]| -> Vec<u8> {
+        let name = segment.split(|byte| *byte == b';').next();
+        name.unwrap_or_default().to_vec()
+    };
+    // Before decoding, so that an encoded slash in a parameter goes with it, and behind it for an encoded semicolon.
+    let segments = path.split(|byte| *byte == b'/').map(cut);
+    let joined = segments.collect::<Vec<_>>().join(&b'/');
+    let decoded = joined.split(|byte| *byte == b'+').map(template::decode);
+    let decoded = decoded.collect::<Vec<_>>().join(&b'+');
+    if !decoded.starts_with(b"/") {
+        return decoded;
+    }
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    let mut ends_with_slash = false;
+    for segment in decoded.split(|byte| *byte == b'/').map(cut) {
+        ends_with_slash = matches!(&segment[..], b"" | b"." | b"..");
+        match &segment[..] {
+            b"" | b"." => {}
+            b".." => {
+                kept.pop();
+            }
+            _ => kept.push(segment),
+        }
+    }
+    let mut out = Vec::with_capacity(decoded.len());
+    for segment in &kept {
+        out.push(b'/');
+        out.extend_from_slice(segment);
+    }
+    if ends_with_slash {
+        out.push(b'/');
+    }
+    out
+}
+
 // === impl RuleConfig ===
 
 impl RuleConfig {
@@ -236,6 +282,9 @@ impl RuleConfig {
                 })
                 .transpose()
         };
+        for method in &self.methods {
+            header::method(&format!("{field}.methods"), method)?;
+        }
         let mut headers = Vec::new();
         for (name, pattern) in &self.headers {
             let pointer = format!(
@@ -297,6 +346,10 @@ mod tests {
             (r#"{"rules": [{}]}"#, "/rules/0"),
             (r#"{"rules": [{"path": "("}]}"#, "/rules/0/path"),
             (
+                r#"{"rules": [{"methods": ["GET", "delete"]}]}"#,
+                "/rules/0/methods",
+            ),
+            (
                 r#"{"rules": [{"headers": {"x": "["}}]}"#,
                 "/rules/0/headers/x",
             ),
@@ -318,6 +371,29 @@ mod tests {
                 field,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn paths_in_their_plain_form() {
+        for (path, expected) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/b/", "/a/b/"),
+            ("//a///b//", "/a/b/"),
+            ("/.git;x=1/config;y", "/.git/config"),
+            ("/%2egit%3bx/config", "/.git/config"),
+            ("/.git;x%2Fy/config", "/.git/config"),
+            ("/a/..;/b", "/b"),
+            ("/a/.;x/b/%2e%2e", "/a/"),
+            ("/../..", "/"),
+            ("/;x", "/"),
+            ("/a+b", "/a+b"),
+            ("*", "*"),
+            ("", ""),
+        ] {
+            let found = plain(path.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&found), expected, "{path}");
         }
     }
 

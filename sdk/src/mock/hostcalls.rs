@@ -212,6 +212,13 @@ pub(crate) fn send_reply(
     headers: &Pairs,
     body: &[u8],
 ) -> Result<(), Status> {
+    let fields: usize = headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    if fields + body.len() > with(|state| state.max_reply) {
+        return Err(REFUSED);
+    }
     let mut reply = Message::from_pairs(headers).header(":status", status.to_string());
     if !body.is_empty() {
         if reply.get("content-type").is_none() {
@@ -236,8 +243,13 @@ pub(crate) fn resume(direction: Direction) -> Result<(), Status> {
 }
 
 pub(crate) fn set_tick_period(milliseconds: u32) -> Result<(), Status> {
-    with(|state| state.tick = milliseconds);
-    Ok(())
+    with(|state| match state.timers_refused {
+        true => Err(REFUSED),
+        false => {
+            state.tick = milliseconds;
+            Ok(())
+        }
+    })
 }
 
 pub(crate) fn enter(context: u32) -> Result<(), Status> {

@@ -50,6 +50,9 @@ pub(super) struct State {
     pub(super) logs: Vec<(Level, String)>,
     pub(super) shared: BTreeMap<String, (Vec<u8>, u32)>,
     pub(super) shared_data_refused: bool,
+    pub(super) timers_refused: bool,
+    /// Bytes of the headers and the body of a reply at the most.
+    pub(super) max_reply: usize,
     pub(super) metrics: Vec<Metric>,
     pub(super) configuration: Vec<u8>,
     pub(super) contexts: u32,
@@ -72,6 +75,8 @@ impl Default for State {
             logs: Vec::new(),
             shared: BTreeMap::new(),
             shared_data_refused: false,
+            timers_refused: false,
+            max_reply: usize::MAX,
             metrics: Vec::new(),
             configuration: Vec::new(),
             contexts: 0,

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::{Begun, Left, Plugin, Task};
 use crate::filter::Part;
-use crate::hostcalls::{self, Action, Direction};
+use crate::hostcalls::{self, Action, Direction, Pairs};
 use crate::request::{BodyError, Chunk};
 use crate::{Reply, log};
 
@@ -325,11 +325,21 @@ impl Stream {
             .iter()
             .map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()))
             .collect();
-        if let Err(status) =
-            hostcalls::send_reply(reply.status, reply.details, &headers, &reply.body)
-        {
-            log::refused("a local reply", status);
+        // A body may be too long for the host, and headers may be what it does not take. The stream is held, so without any answer it
+        // would stay so.
+        let tries = [
+            (reply.status, &headers, &reply.body[..]),
+            (reply.status, &headers, &[]),
+            (500, &Pairs::new(), &[]),
+        ];
+        for (code, headers, body) in tries {
+            match hostcalls::send_reply(code, reply.details, headers, body) {
+                Ok(()) => return,
+                Err(status) => log::refused("a local reply", status),
+            }
         }
+        // The trap makes the host's failure policy answer.
+        panic!("the host takes no reply to a request that must not go on");
     }
 }
 

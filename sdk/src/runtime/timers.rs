@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use super::RUNTIME;
-use crate::{hostcalls, log};
+use crate::hostcalls;
+use crate::time::TimerRefused;
 
 const MILLISECOND: u64 = 1_000_000;
 
@@ -38,10 +39,14 @@ impl Timers {
             first.remove().wake();
         }
         drop(waiting);
-        self.set_tick(now);
+        if self.set_tick(now).is_err() {
+            // No tick would come for the rest: each tries again for itself, and is told so.
+            let rest = std::mem::take(&mut *self.waiting.borrow_mut());
+            rest.into_values().for_each(Waker::wake);
+        }
     }
 
-    fn set_tick(&self, now: u64) {
+    fn set_tick(&self, now: u64) -> Result<(), TimerRefused> {
         let next = self
             .waiting
             .borrow()
@@ -51,13 +56,16 @@ impl Timers {
         let period = next.map_or(0, |rest| {
             u32::try_from(rest.div_ceil(MILLISECOND).max(1)).unwrap_or(u32::MAX)
         });
-        if let Err(status) = hostcalls::set_tick_period(period) {
-            log::refused("a timer", status);
-        }
+        hostcalls::set_tick_period(period).map_err(|status| TimerRefused(status.0))
     }
 }
 
-/// A future that is done at a time.
+/// Sets the tick as it is.
+pub(crate) fn check_timers() -> Result<(), TimerRefused> {
+    RUNTIME.with(|runtime| runtime.timers.set_tick(hostcalls::now()))
+}
+
+/// A future that is done at a time, or at once where the host has no timers.
 pub(crate) struct Timer {
     deadline: u64,
     key: Option<(u64, u64)>,
@@ -80,15 +88,15 @@ impl Timer {
 }
 
 impl Future for Timer {
-    type Output = ();
+    type Output = Result<(), TimerRefused>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.cancel();
         let now = hostcalls::now();
         if now >= self.deadline {
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
         }
-        self.key = RUNTIME.with(|runtime| {
+        let set = RUNTIME.with(|runtime| {
             let timers = &runtime.timers;
             let key = (self.deadline, timers.arrived.get());
             timers.arrived.set(key.1 + 1);
@@ -96,10 +104,16 @@ impl Future for Timer {
                 .waiting
                 .borrow_mut()
                 .insert(key, context.waker().clone());
-            timers.set_tick(now);
-            Some(key)
+            self.key = Some(key);
+            timers.set_tick(now)
         });
-        Poll::Pending
+        match set {
+            Ok(()) => Poll::Pending,
+            Err(refused) => {
+                self.cancel();
+                Poll::Ready(Err(refused))
+            }
+        }
     }
 }
 

@@ -80,9 +80,14 @@ impl Hash {
             Some(("1", rest)) => parse_md5("$1$", rest),
             Some(("5", rest)) => parse_sha_crypt(Sha::Sha256, rest),
             Some(("6", rest)) => parse_sha_crypt(Sha::Sha512, rest),
-            Some((scheme, _)) => Err(format!(
-                "the scheme ${}$ is not supported; make the hash with `htpasswd -B` (bcrypt)",
-                scheme.escape_default()
+            // Named only where it can be a scheme: what looks like one may be part of a password.
+            Some((scheme @ ("y" | "7" | "gy" | "md5" | "argon2i" | "argon2d" | "argon2id"), _)) => {
+                Err(format!(
+                    "the scheme ${scheme}$ is not supported; make the hash with `htpasswd -B` (bcrypt)"
+                ))
+            }
+            Some(_) => Err(String::from(
+                "has a scheme that is not supported; make the hash with `htpasswd -B` (bcrypt)",
             )),
             None => Err(String::from(
                 "is no hash of a known form (traditional crypt and plain text are not accepted); make it with `htpasswd -B` (bcrypt)",

@@ -314,6 +314,7 @@ fn url(field: &str, text: &str) -> Result<Template, ConfigError> {
     Ok(template)
 }
 
+/// Errors do not quote the text: a header's may be a credential that came from a Secret, and they are logged.
 fn value(field: &str, text: &str) -> Result<Template, ConfigError> {
     if !header::is_value(text.as_bytes()) {
         return Err(ConfigError::new(
@@ -321,8 +322,7 @@ fn value(field: &str, text: &str) -> Result<Template, ConfigError> {
             "must be visible ASCII without white space at its ends",
         ));
     }
-    Template::parse(text, &[])
-        .map_err(|problem| ConfigError::new(field, format!("{text:?} {problem}")))
+    Template::parse(text, &[]).map_err(|problem| ConfigError::new(field, problem))
 }
 
 fn cluster(name: &str) -> Result<String, ConfigError> {

@@ -37,6 +37,18 @@ fn two_tokens_in_one_header_are_two() {
 }
 
 #[test]
+fn tokens_in_two_places_are_two() {
+    let policy = policy(
+        r#", "from": [{"header": "Authorization", "prefix": "Bearer "}, {"header": "Authorization"}, {"query": "token"}]"#,
+    );
+    let bearer = header("Bearer eyJhbGciOiJIUzI1NiJ9.e30.AAAA");
+    let (place, _) = policy.find(b"/?x=1", &bearer).unwrap().unwrap();
+    assert_eq!(place, 0, "one header in two places is one token");
+    let both = policy.find(b"/?token=eyJhbGciOiJIUzI1NiJ9.e30.AAAA", &bearer);
+    assert_eq!(both.unwrap_err(), Denied::Several);
+}
+
+#[test]
 fn headers_of_claims_never_come_from_a_client_without_a_token() {
     let policy = policy(r#", "optional": true"#);
     assert!(policy.lets_anonymous_pass());

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 use tidegate_sdk::{ConfigError, config};
 
@@ -275,6 +275,7 @@ fn networks(members: &[String]) -> Result<Vec<IpNet>, ConfigError> {
             let text = text.trim();
             text.parse::<IpNet>()
                 .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+                .map(without_mapping)
                 .map_err(|_| {
                     ConfigError::new(
                         format!("exempt[{index}]"),
@@ -283,6 +284,20 @@ fn networks(members: &[String]) -> Result<Vec<IpNet>, ConfigError> {
                 })
         })
         .collect()
+}
+
+/// A network of IPv4 in IPv6 as one of IPv4, as which addresses are compared.
+fn without_mapping(network: IpNet) -> IpNet {
+    let mapped = match network {
+        IpNet::V6(network) => network.addr().to_ipv4_mapped(),
+        IpNet::V4(_) => None,
+    };
+    let bits = network.prefix_len().checked_sub(96);
+    let v4 = mapped.zip(bits).map(|(v4, bits)| Ipv4Net::new(v4, bits));
+    match v4 {
+        Some(Ok(v4)) => IpNet::V4(v4),
+        _ => network,
+    }
 }
 
 #[cfg(test)]

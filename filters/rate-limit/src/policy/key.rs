@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use sha2::{Digest, Sha256};
-use tidegate_sdk::{address, header};
+use tidegate_sdk::{address, header, template};
 
 /// What a key is made of. Everything is asked for only if a limit needs it.
 pub trait Request {
@@ -129,7 +129,7 @@ impl Part {
             Self::Host => request
                 .header(":authority")
                 .pop()
-                .map(|host| host.to_ascii_lowercase()),
+                .map(|authority| template::host(&authority)),
             Self::Method => request.header(":method").pop(),
         }
     }

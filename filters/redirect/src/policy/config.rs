@@ -108,15 +108,8 @@ impl RuleConfig {
                 "must be http or https",
             ));
         }
-        if let Some(method) = wanted
-            .methods
-            .iter()
-            .find(|method| !header::is_token(method.as_bytes()))
-        {
-            return Err(ConfigError::new(
-                format!("{field}.match.methods"),
-                format!("{method:?} is no method"),
-            ));
+        for method in &wanted.methods {
+            header::method(&format!("{field}.match.methods"), method)?;
         }
         let host = wanted
             .host

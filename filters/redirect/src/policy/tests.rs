@@ -61,6 +61,17 @@ fn a_client_cannot_choose_the_host() {
         location(config, "a.test", b"//evil.test/x"),
         Some((302, "/evil.test/x".into()))
     );
+    let config = r#"{"rules": [{"to": "/${query.next}"}]}"#;
+    for (target, expected) in [
+        (&b"/?next=%5Cevil.test"[..], "/%5Cevil.test"),
+        (b"/?next=/%5C/evil.test", "/%5C/evil.test"),
+        (b"/?next=%09/evil.test", "/%09/evil.test"),
+        (b"/?next=///evil.test", "/evil.test"),
+    ] {
+        let expected = Some((302, expected.into()));
+        assert_eq!(location(config, "a.test", target), expected);
+    }
+    let config = r#"{"rules": [{"to": "${request.target}"}]}"#;
     assert_eq!(
         location(config, "a.test", b"/a\xff\r\nb c"),
         Some((302, "/a%FFb%20c".into()))
@@ -80,6 +91,21 @@ fn locations_of_the_upstream() {
         ),
         ("location", "https://elsewhere/", None),
         (
+            "location",
+            "http://10.0.0.1:8080//evil.test/b",
+            Some("/evil.test/b"),
+        ),
+        (
+            "location",
+            "http://10.0.0.1:8080/\\\t/evil.test",
+            Some("/evil.test"),
+        ),
+        (
+            "refresh",
+            "0;url=http://10.0.0.1:8080/\\evil.test",
+            Some("0;url=/evil.test"),
+        ),
+        (
             "refresh",
             "5; URL=http://10.0.0.1:8080/c",
             Some("5; URL=/c"),
@@ -87,6 +113,19 @@ fn locations_of_the_upstream() {
         ("refresh", "5", None),
     ] {
         assert_eq!(policy.location(name, value).as_deref(), expected, "{value}");
+    }
+}
+
+#[test]
+fn a_host_that_the_upstream_or_the_configuration_names_stays() {
+    let config = r#"{"location": [{"from": "~\\.internal/", "to": ".example/"}, {"from": "~^http://([a-z]+)/", "to": "//$1.test/"}, {"from": "~^//10\\.0\\.0\\.1/", "to": "/"}]}"#;
+    let policy = Policy::parse(config.as_bytes()).unwrap();
+    for (value, expected) in [
+        ("//shop.internal/a", "//shop.example/a"),
+        ("http://shop/a", "//shop.test/a"),
+        ("//10.0.0.1//evil.test", "/evil.test"),
+    ] {
+        assert_eq!(policy.location("location", value).unwrap(), expected);
     }
 }
 
@@ -100,6 +139,10 @@ fn errors_name_the_field() {
         (r#"{"rules": [{"to": "${header.x}"}]}"#, "/rules/0/to"),
         (r#"{"rules": [{"to": "${1}"}]}"#, "/rules/0/to"),
         (r#"{"rules": [{"to": "/a b"}]}"#, "/rules/0/to"),
+        (
+            r#"{"rules": [{"to": "/", "match": {"methods": ["get"]}}]}"#,
+            "/rules/0/match/methods",
+        ),
         (r#"{"rules": [{"to": "javascript:x"}]}"#, "/rules/0/to"),
         (
             r#"{"rules": [{"to": "/", "match": {"path": "("}}]}"#,
