@@ -61,6 +61,8 @@ async fn a_request_id_is_kept_where_it_is_one_and_made_where_it_is_none() {
     let long = format!("X-Request-Id: {}\r\n", "x".repeat(129));
     for bad in [
         "",
+        // A client cannot take it away, either.
+        "Connection: X-Request-Id\r\n",
         "X-Request-Id: a b\r\n",
         "X-Request-Id: a\r\nX-Request-Id: b\r\n",
         &long,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tidegate_testing::{Gateway, Recorder, Upstream, Wire};
+use tidegate_testing::{Answer, Gateway, Listener, Recorder, Upstream, Wire, manifests};
 
 const CHUNKED: &str = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n";
 
@@ -438,4 +438,61 @@ async fn a_chunked_request_behind_bodies_does_not_end_the_connection() {
         }
     }
     assert_eq!(upstream.count(), 6);
+}
+
+/// What a client gets where an upstream answers with these bytes, past a rule with these filters.
+async fn answered(filters: &str, answer: &str) -> Answer {
+    let listener = Listener::bind().await;
+    let gateway = Gateway::start(&format!(
+        "{}{}{}",
+        manifests::GATEWAY,
+        manifests::service("up", &[listener.address()]),
+        manifests::route("all", &[], &manifests::rule(filters))
+    ))
+    .await;
+    let mut client = gateway.connect().await;
+    client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut upstream = listener.accept().await;
+    upstream.head().await;
+    upstream.send(answer).await;
+    client.answer().await
+}
+
+#[tokio::test]
+async fn no_route_and_no_upstream_says_where_an_answer_ends_but_its_body() {
+    const LENGTH: &str = ", filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: Content-Length, value: \"5\"}]}}]";
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789";
+    let answer = answered(LENGTH, ANSWER).await;
+    assert_eq!(
+        (answer.header("content-length"), answer.text()),
+        ("10", "0123456789")
+    );
+    // RFC 9112 section 6.3: of both the coding counts.
+    const BOTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+    let answer = answered("", BOTH).await;
+    assert_eq!((answer.header("content-length"), answer.text()), ("", "ab"));
+    const CODED: &str =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+    assert_eq!(answered("", CODED).await.status, 502);
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_keeps_its_connection_where_it_asks_for_it() {
+    let upstream = Upstream::named("up").await;
+    let gateway = Gateway::to(upstream.address()).await;
+    let mut client = gateway.connect().await;
+    for _ in 0..2 {
+        client
+            .send("GET /x HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")
+            .await;
+        let answer = client.answer().await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("connection")),
+            (200, "keep-alive")
+        );
+    }
+    client.send("GET /x HTTP/1.0\r\nHost: a\r\n\r\n").await;
+    let (last, _) = client.rest().await;
+    assert!(last.starts_with(b"HTTP/1.0 200"));
+    assert_eq!(upstream.count(), 3);
 }

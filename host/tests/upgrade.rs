@@ -97,6 +97,7 @@ async fn a_101_that_nobody_asked_for_is_502() {
     for ask in [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c, HTTP/2.0\r\nHTTP2-Settings: x\r\n\r\n",
     ] {
         let listener = Listener::bind().await;
         let gateway = Gateway::to(listener.address()).await;
@@ -111,6 +112,30 @@ async fn a_101_that_nobody_asked_for_is_502() {
         );
         upstream.send(SWITCH).await;
         assert_eq!(client.answer().await.status, 502, "{ask}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_leaves_http_for_nothing_else_than_what_is_asked_for() {
+    for (switched, status) in [
+        ("Upgrade: WebSocket\r\n", 101),
+        ("", 101),
+        ("Upgrade: h2c\r\n", 502),
+        ("Upgrade: other\r\n", 502),
+        ("Upgrade: websocket\r\nUpgrade: other\r\n", 502),
+    ] {
+        let listener = Listener::bind().await;
+        let gateway = Gateway::to(listener.address()).await;
+        let mut client = gateway.connect().await;
+        client
+            .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c, websocket\r\n\r\n")
+            .await;
+        let mut upstream = listener.accept().await;
+        assert_eq!(upstream.head().await.field("upgrade"), "websocket");
+        let answer =
+            format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n{switched}\r\n");
+        upstream.send(answer).await;
+        assert_eq!(client.head().await.status(), status, "{switched}");
     }
 }
 

@@ -42,6 +42,13 @@ pub(crate) fn request_head(
     if parts.version < Version::HTTP_2 {
         transfer_encoding(&parts.headers)?;
     }
+    // Over HTTP/1 the parser counts them before; over HTTP/2 nobody does.
+    if parts.headers.len() > limits.headers {
+        return Err(Refused {
+            status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            details: "too_many_headers",
+        });
+    }
     let authority = authority(parts)?;
     let path = target(parts, limits)?;
     let mut headers = std::mem::take(&mut parts.headers);
@@ -92,8 +99,8 @@ pub(crate) fn refused_head(parts: &Parts, scheme: Scheme) -> RequestHead {
     }
 }
 
-/// Exactly one `chunked`, spelled plainly, or none.
-fn transfer_encoding(headers: &HeaderMap) -> Result<(), Refused> {
+/// Exactly one `chunked`, spelled plainly, or none: another coding would be lost where it is taken for no part of the message.
+pub(crate) fn transfer_encoding(headers: &HeaderMap) -> Result<(), Refused> {
     let mut values = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(()),
@@ -114,6 +121,8 @@ fn authority(parts: &Parts) -> Result<HeaderValue, Refused> {
             return Err(bad("host_contradicts_target"));
         }
         (_, Some(host)) => host.clone(),
+        // RFC 9112 section 3.2: every request of HTTP/1.1 has it, an absolute target or not.
+        (Some(_), None) if parts.version == Version::HTTP_11 => return Err(bad("host_missing")),
         (Some(target), None) => HeaderValue::from_str(target).map_err(|_| bad("host_invalid"))?,
         // HTTP/1.0 came before Host.
         (None, None) if parts.version <= Version::HTTP_10 => HeaderValue::from_static(""),
@@ -135,8 +144,7 @@ fn is_authority(authority: &[u8]) -> bool {
         }
         _ => (authority, None),
     };
-    let port_is_fine =
-        port.is_none_or(|digits| digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit));
+    let port_is_fine = port.is_none_or(is_port);
     let host_is_fine = match host.strip_prefix(b"[") {
         Some(rest) => rest
             .strip_suffix(b"]")
@@ -149,14 +157,21 @@ fn is_authority(authority: &[u8]) -> bool {
     port_is_fine && host_is_fine
 }
 
+/// `*DIGIT`, as far as there are ports.
+fn is_port(digits: &[u8]) -> bool {
+    let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse::<u16>().ok();
+    digits.is_empty() || digits.iter().all(u8::is_ascii_digit) && number(digits).is_some()
+}
+
 fn target(parts: &Parts, limits: &Limits) -> Result<PathAndQuery, Refused> {
+    let completed;
     let target = match parts.uri.path_and_query() {
         Some(target) if target.as_str().starts_with('/') => target,
-        // `http://a.test?x` and HTTP/2's empty path; `*` has no route.
-        Some(target) if target.as_str().starts_with('?') => {
-            return format!("/{target}")
-                .parse()
-                .map_err(|_| bad("target_invalid"));
+        // `http://a.test?x` has the path `/` (RFC 9112 section 3.2.1). HTTP/2 has no such target, and `*` has no route.
+        Some(target) if target.as_str().starts_with('?') && parts.version < Version::HTTP_2 => {
+            let whole = format!("/{}", target.as_str()).parse();
+            completed = whole.map_err(|_| bad("target_invalid"))?;
+            &completed
         }
         _ => return Err(bad("target_invalid")),
     };
@@ -198,16 +213,47 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the client asks to leave HTTP on this connection (RFC 9110 section 7.8); HTTP/1 only.
+/// What the client asks to leave HTTP for on this connection (RFC 9110 section 7.8); HTTP/1 only.
 pub(crate) fn upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
     if version != Version::HTTP_11 || !names_token(headers, "upgrade") {
         return None;
     }
     let mut values = headers.get_all(header::UPGRADE).iter();
-    let value = values.next()?;
-    // `h2c` is HTTP and would slip past every filter (RFC 9113 section 3.1 has dropped it).
-    let tunnels = values.next().is_none() && !value.as_bytes().eq_ignore_ascii_case(b"h2c");
-    tunnels.then(|| value.clone())
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let offered = value.to_str().ok()?.split(',').map(str::trim);
+    let mut left: Vec<&str> = offered
+        .filter(|protocol| !protocol.is_empty() && !is_http(protocol))
+        .collect();
+    match left.as_mut_slice() {
+        [] => None,
+        [only] if only.len() == value.len() => Some(value.clone()),
+        several => HeaderValue::from_str(&several.join(", ")).ok(),
+    }
+}
+
+/// Whether a protocol is HTTP itself: its requests would slip past every filter (RFC 9113 section 3.1 has dropped `h2c`).
+fn is_http(protocol: &str) -> bool {
+    let name = protocol.split('/').next().unwrap_or_default();
+    ["h2c", "h2", "http"]
+        .iter()
+        .any(|http| name.eq_ignore_ascii_case(http))
+}
+
+/// Whether the protocol that an upstream has switched to is one that was offered to it. One that does not say took the only one.
+pub(crate) fn is_offered(offered: &HeaderValue, switched: &HeaderMap) -> bool {
+    let tokens = |value: &HeaderValue| {
+        let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
+        text.split(',')
+            .map(|token| token.trim().to_owned())
+            .filter(|token| !token.is_empty())
+            .collect::<Vec<_>>()
+    };
+    let offered = tokens(offered);
+    switched
+        .get_all(header::UPGRADE)
+        .iter()
+        .flat_map(tokens)
+        .all(|token| offered.contains(&token))
 }
 
 /// Whether a `Connection` field names this token.
@@ -227,6 +273,9 @@ const KEPT: [HeaderName; 4] = [
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
 ];
+
+/// Whose value the access log has, too.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Fields of one connection that need not be named by it.
 const HOP_BY_HOP: [HeaderName; 3] = [
@@ -262,6 +311,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
             .filter(|name| {
                 !KEPT.contains(name)
                     && !name.as_str().starts_with("x-forwarded-")
+                    && *name != REQUEST_ID
                     && *name != header::TE
             })
             .collect();
@@ -314,7 +364,8 @@ mod tests {
             Some("host_repeated")
         );
         for odd in [
-            "", "a@b", "a/b", "a,b", "a b", "a:b", "a:123456", "[::1", "[x]", "a#b", "a?b", "a%20b",
+            "", "a@b", "a/b", "a,b", "a b", "a:b", "a:123456", "a:65536", "[::1", "[x]", "a#b",
+            "a?b", "a%20b",
         ] {
             assert_eq!(
                 read(get().header("host", odd)).err(),
@@ -326,6 +377,13 @@ mod tests {
             read(Request::get("http://b.test/").header("host", "a.test")).err(),
             Some("host_contradicts_target")
         );
+        assert_eq!(
+            read(Request::get("http://b.test/")).err(),
+            Some("host_missing")
+        );
+        for version in [Version::HTTP_10, Version::HTTP_2] {
+            assert!(read(Request::get("http://b.test/").version(version)).is_ok());
+        }
         assert!(read(Request::get("/").version(Version::HTTP_10)).is_ok());
     }
 
@@ -378,10 +436,57 @@ mod tests {
     }
 
     #[test]
+    fn a_target_without_a_path_is_read_as_strictly() {
+        let get = |uri: &str| read(Request::get(uri).header("host", "a.test"));
+        let path = |uri: &str| get(uri).map(|head| head.path.to_string());
+        assert_eq!(path("http://a.test?a=b"), Ok("/?a=b".to_owned()));
+        let long = format!("http://a.test?{}", "a".repeat(20_000));
+        assert_eq!(path(&long).err(), Some("target_too_long"));
+        let many = (0..200).fold(Request::get("/").header("host", "a"), |request, at| {
+            request.header(format!("x-{at}"), "y")
+        });
+        assert_eq!(read(many).err(), Some("too_many_headers"));
+    }
+
+    #[test]
+    fn nobody_leaves_http_for_http() {
+        let asked = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("connection", HeaderValue::from_static("Upgrade"));
+            headers.insert("upgrade", HeaderValue::from_static(value));
+            upgrade(Version::HTTP_11, &headers)
+        };
+        for http in ["h2c", "H2C", "h2c,", "h2c/1, HTTP/2.0", ""] {
+            assert_eq!(asked(http), None, "{http}");
+        }
+        for (value, left) in [
+            ("websocket", "websocket"),
+            ("h2c, websocket", "websocket"),
+            ("SPDY/3.1, tcp", "SPDY/3.1, tcp"),
+        ] {
+            assert_eq!(asked(value), Some(HeaderValue::from_static(left)));
+        }
+        let offered = HeaderValue::from_static("websocket, SPDY/3.1");
+        for (switched, is_fine) in [
+            (&["WebSocket"][..], true),
+            (&[], true),
+            (&["h2c"], false),
+            (&["websocket", "other"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in switched {
+                headers.append("upgrade", HeaderValue::from_static(value));
+            }
+            assert_eq!(is_offered(&offered, &headers), is_fine, "{switched:?}");
+        }
+    }
+
+    #[test]
     fn connection_fields_end_here_and_take_only_harmless_names_along() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
-            ("connection", "close, X-Mine, Authorization"),
+            ("connection", "close, X-Mine, Authorization, X-Request-Id"),
+            ("x-request-id", "1"),
             ("x-mine", "1"),
             ("authorization", "Basic x"),
             ("upgrade", "h2c"),
@@ -393,10 +498,18 @@ mod tests {
             headers.append(name, HeaderValue::from_static(value));
         }
         remove_hop_by_hop(&mut headers);
-        let left: Vec<_> = headers
+        let mut left: Vec<_> = headers
             .iter()
             .map(|(n, v)| (n.as_str(), v.to_str().expect("text")))
             .collect();
-        assert_eq!(left, [("authorization", "Basic x"), ("te", "trailers")]);
+        left.sort_unstable();
+        assert_eq!(
+            left,
+            [
+                ("authorization", "Basic x"),
+                ("te", "trailers"),
+                ("x-request-id", "1")
+            ]
+        );
     }
 }

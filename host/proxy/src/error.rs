@@ -85,6 +85,9 @@ pub(crate) enum Error {
     /// The upstream left HTTP without being asked.
     #[error("{0}: 101 Switching Protocols that nobody asked for")]
     UnaskedUpgrade(String),
+    /// A response in a transfer coding that would be lost on the way on.
+    #[error("{0}: a response with a Transfer-Encoding other than chunked")]
+    ResponseCoding(String),
     /// The client's body broke off or was malformed.
     #[error("the request body broke off")]
     RequestBody,
@@ -137,6 +140,7 @@ impl Error {
             Self::Connect { .. }
             | Self::Upstream { .. }
             | Self::UnaskedUpgrade(_)
+            | Self::ResponseCoding(_)
             | Self::NoStatus
             | Self::ResponseBody
             | Self::Reset(_) => StatusCode::BAD_GATEWAY,
@@ -189,6 +193,7 @@ impl Error {
             Self::Connect { .. } => "upstream_connect_failure",
             Self::Upstream { .. } => "upstream_reset",
             Self::UnaskedUpgrade(_) => "upstream_unasked_upgrade",
+            Self::ResponseCoding(_) => "upstream_transfer_encoding",
             Self::RequestBody => "request_body_error",
             Self::ResponseBody => "upstream_reset",
             Self::RequestTooLarge(_) => "request_payload_too_large",

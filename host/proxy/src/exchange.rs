@@ -17,7 +17,7 @@ use tidegate_model::{BackendTarget, Mirror, RequestHead, RouteEntry};
 use tidegate_wasm::Direction;
 use tokio::time::Instant;
 
-use self::outgoing::{declared_length, exact_length};
+use self::outgoing::{declared_length, settle_length};
 pub(crate) use self::routing::choose;
 use self::routing::{find, lower_host};
 use crate::activity::Lengths;
@@ -119,7 +119,13 @@ fn record(parts: &Parts, head: &mut RequestHead, peer: std::net::SocketAddr) -> 
         version: parts.version,
         method: head.method.clone(),
         authority: head.authority.clone(),
-        path: head.path.clone(),
+        // As it was received: what has been resolved away may be what somebody looks for.
+        path: parts
+            .uri
+            .path_and_query()
+            .filter(|received| received.as_str().starts_with('/'))
+            .unwrap_or(&head.path)
+            .clone(),
         user_agent: head.headers.get(header::USER_AGENT).cloned(),
         request_id: forwarded::request_id(head),
         client: peer,
@@ -321,7 +327,10 @@ impl Exchange {
             Ok(None) => return Ok(self.reply_taken()),
             // What stopped the body is the reason, not that the upstream then broke off.
             Err(error) => match stream.interrupted() {
-                Some(Ok(reply)) => return Ok(reply_response(*reply)),
+                Some(Ok(reply)) => {
+                    stream.record.borrow_mut().details = FILTER_REPLY;
+                    return Ok(reply_response(*reply));
+                }
                 Some(Err(cause)) => return Err(cause),
                 None => return Err(error),
             },
@@ -330,12 +339,17 @@ impl Exchange {
             stream.settle_io().await;
             attributes::upstream(&stream, &pooled);
         }
+        if response.version() < Version::HTTP_2 {
+            let endpoint = || pooled.host().endpoint.to_string();
+            check::transfer_encoding(response.headers())
+                .map_err(|_| Error::ResponseCoding(endpoint()))?;
+        }
         session::keep(&stream, rule, bound, response.headers_mut());
         upgrade::join(
             response,
             pooled,
             &stream.connection,
-            self.upgrade.take().map(|(_, on_upgrade)| on_upgrade),
+            self.upgrade.take(),
             rule.timeouts.read,
             &stream.permits,
         )
@@ -343,6 +357,7 @@ impl Exchange {
 
     fn reply_taken(&self) -> Response<Body> {
         let reply = self.stream.reply.borrow_mut().take();
+        self.stream.record.borrow_mut().details = FILTER_REPLY;
         reply.map_or_else(
             || Response::new(Body::Empty),
             |reply| reply_response(*reply),
@@ -373,28 +388,12 @@ impl Exchange {
         Ok(self.past_body_filters(response))
     }
 
-    /// Puts the body filters in front of the body, and makes length and body agree.
+    /// Puts the body filters in front of the body.
     fn past_body_filters(&self, mut response: Response<Body>) -> Response<Body> {
         let declared = declared_length(response.headers());
-        let head_only = self.stream.record.borrow().method == Method::HEAD;
         let body = std::mem::take(response.body_mut());
-        let exact = exact_length(&body);
-        *response.body_mut() =
-            match Filtered::new(&self.stream, Direction::Response, body, declared) {
-                Ok(filtered) => Body::Filtered(filtered),
-                Err(body) => {
-                    let headers = response.headers_mut();
-                    match exact {
-                        _ if head_only => {}
-                        Some(length) if declared.is_some() && declared != Some(length) => {
-                            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-                        }
-                        None => drop(headers.remove(header::CONTENT_LENGTH)),
-                        _ => {}
-                    }
-                    body
-                }
-            };
+        let filtered = Filtered::new(&self.stream, Direction::Response, body, declared);
+        *response.body_mut() = filtered.map_or_else(|body| body, Body::Filtered);
         response
     }
 
@@ -446,8 +445,10 @@ impl Exchange {
         method: &Method,
     ) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
-        parts.version = version;
+        // hyper itself turns an answer in HTTP/1.1 into what a client of HTTP/1.0 can read, and keeps its connection if it asked for that.
+        parts.version = version.max(Version::HTTP_11);
         self.stream.record.borrow_mut().status = parts.status.as_u16();
+        let length = settle_length(&mut parts, method, &body);
         let bodiless =
             method == Method::HEAD || parts.status.as_u16() == 204 || parts.status.as_u16() == 304;
         // Over HTTP/1 hyper leaves such a body alone; over HTTP/2 it would send it.
@@ -458,7 +459,7 @@ impl Exchange {
         let deadline = self.deadline.filter(|_| !body.is_end_stream());
         Response::from_parts(
             parts,
-            ResponseBody::new(body, self.stream, deadline, bodiless),
+            ResponseBody::new(body, self.stream, deadline, bodiless, length),
         )
     }
 }

@@ -96,22 +96,40 @@ pub(crate) fn client_address(
     if !trust.covers(peer.ip().to_canonical()) {
         return None;
     }
-    let chain: Vec<IpAddr> = head
+    let chain: Vec<&str> = head
         .headers
         .get_all(FOR)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|address| address.trim().parse().ok())
         .collect();
+    let mut client = None;
     // The last entry is the peer itself, put there by `set`.
-    let mut hops = chain.iter().rev().skip(1);
-    let client = match trust {
-        Trust::None => None,
-        Trust::Hops(count) => hops.nth(count - 1).or(chain.first()),
-        Trust::Networks(_) => hops.find(|hop| !trust.covers(**hop)).or(chain.first()),
-    };
-    client.map(|ip| SocketAddr::new(*ip, 0))
+    for (at, hop) in chain.into_iter().rev().skip(1).enumerate() {
+        let is_trusted = match trust {
+            Trust::None => false,
+            Trust::Hops(count) => at < *count,
+            Trust::Networks(_) => client.is_none_or(|client| trust.covers(client)),
+        };
+        // What a trusted hop wrote and nobody can read ends the search there: what stands before it is the client's own word.
+        let Some(address) = address(hop).filter(|_| is_trusted) else {
+            break;
+        };
+        client = Some(address);
+    }
+    client.map(|ip| SocketAddr::new(ip, 0))
+}
+
+/// An entry as proxies write it: `192.0.2.1`, `192.0.2.1:4711`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:4711`.
+fn address(entry: &str) -> Option<IpAddr> {
+    let entry = entry.trim();
+    let bare = entry
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(entry);
+    let with_port = || entry.parse::<SocketAddr>().ok().map(|socket| socket.ip());
+    let address = bare.parse().ok().or_else(with_port)?;
+    Some(address.to_canonical())
 }
 
 /// Keeps a well-formed `X-Request-Id` (one token of at most 128 visible characters), else makes one.
@@ -228,6 +246,30 @@ mod tests {
                 .as_deref(),
             Some("1.1.1.1")
         );
+    }
+
+    #[test]
+    fn what_a_trusted_hop_wrote_is_never_passed_over() {
+        let peer = "127.0.0.1:1".parse().expect("an address");
+        let networks = Trust::Networks(vec!["127.0.0.0/8".parse().expect("a network")]);
+        for (chain, expected) in [
+            ("6.6.6.6, 1.1.1.1", Some("1.1.1.1")),
+            ("6.6.6.6, 1.1.1.1:4711", Some("1.1.1.1")),
+            ("6.6.6.6, [2001:db8::1]:99", Some("2001:db8::1")),
+            ("6.6.6.6, [2001:db8::1]", Some("2001:db8::1")),
+            ("6.6.6.6, ::ffff:1.1.1.1", Some("1.1.1.1")),
+            // The proxy is the last that is known.
+            ("6.6.6.6, unknown", None),
+            ("6.6.6.6, \"1.1.1.1\"", None),
+            ("6.6.6.6, ", None),
+        ] {
+            for trust in [&Trust::Hops(1), &networks] {
+                let mut head = head(&[("x-forwarded-for", chain)]);
+                set(&mut head, &Peer::new(peer), 80, trust);
+                let client = client_address(&head, peer, trust).map(|a| a.ip().to_string());
+                assert_eq!(client.as_deref(), expected, "{chain}");
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::layer4::Protocol;
 
@@ -17,6 +18,7 @@ const BUCKETS: [u64; 14] = [
 pub(crate) struct WorkerMetrics {
     responses: [AtomicU64; 6],
     duration: [AtomicU64; BUCKETS.len() + 1],
+    /// Microseconds.
     duration_sum: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) active: AtomicU64,
@@ -79,15 +81,16 @@ impl WorkerMetrics {
         add(&self.active, 1);
     }
 
-    pub(crate) fn end(&self, status: u16, milliseconds: u64, received: u64, sent: u64) {
+    pub(crate) fn end(&self, status: u16, elapsed: Duration, received: u64, sent: u64) {
+        let microseconds = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         add(&self.active, u64::MAX);
         add(&self.responses[usize::from(status / 100).min(5)], 1);
         let bucket = BUCKETS
             .iter()
-            .position(|bound| milliseconds <= *bound)
+            .position(|bound| microseconds <= *bound * 1000)
             .unwrap_or(BUCKETS.len());
         add(&self.duration[bucket], 1);
-        add(&self.duration_sum, milliseconds);
+        add(&self.duration_sum, microseconds);
         add(&self.received, received);
         add(&self.sent, sent);
     }
@@ -144,7 +147,7 @@ pub(crate) fn write(out: &mut String, workers: &[std::sync::Arc<WorkerMetrics>])
     let _ = writeln!(
         out,
         "tidegate_request_duration_seconds_sum {}",
-        sum(&|w| &w.duration_sum) as f64 / 1000.0
+        sum(&|w| &w.duration_sum) as f64 / 1_000_000.0
     );
     let _ = writeln!(out, "tidegate_request_duration_seconds_count {below}");
     let singles: [(&str, &str, &str, u64); 6] = [

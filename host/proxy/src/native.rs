@@ -2,24 +2,28 @@
 
 use http::header::{self, HeaderMap};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Response};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use tidegate_model::{
     HeaderModifier, PathMatch, PathModifier, Redirect, RequestHead, UrlRewrite, path,
 };
 
 use crate::body::Body;
 
-/// HTTPHeaderFilter: set, then add, then remove.
+/// HTTPHeaderFilter: set, then add, then remove. Where a message ends is not a route's to say.
 pub(crate) fn modify(headers: &mut HeaderMap, modifier: &HeaderModifier) {
-    for (name, value) in &modifier.set {
+    for (name, value) in modifier.set.iter().filter(|(name, _)| !is_framing(name)) {
         headers.insert(name, value.clone());
     }
-    for (name, value) in &modifier.add {
+    for (name, value) in modifier.add.iter().filter(|(name, _)| !is_framing(name)) {
         headers.append(name, value.clone());
     }
-    for name in &modifier.remove {
+    for name in modifier.remove.iter().filter(|name| !is_framing(name)) {
         headers.remove(name);
     }
+}
+
+fn is_framing(name: &HeaderName) -> bool {
+    *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING
 }
 
 /// The same on a request, whose `Host` is its authority.
@@ -56,6 +60,12 @@ pub(crate) fn redirect(
     };
     let scheme = redirect.scheme.unwrap_or(request_scheme);
     let host = redirect.hostname.as_deref().unwrap_or_else(|| head.host());
+    if host.is_empty() {
+        // A request of HTTP/1.0 without a host has none to be sent on to.
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return response;
+    }
     let well_known = |scheme: &str| if scheme == "https" { 443 } else { 80 };
     let port = redirect.port.unwrap_or_else(|| match redirect.scheme {
         Some(scheme) => well_known(scheme),
@@ -120,7 +130,7 @@ fn replace_prefix(request: &str, matched: &PathMatch, replacement: &str) -> Stri
 
 #[cfg(test)]
 mod tests {
-    use http::{Method, StatusCode};
+    use http::Method;
 
     use super::*;
 
@@ -176,6 +186,25 @@ mod tests {
             .to_str()
             .expect("text")
             .to_owned()
+    }
+
+    #[test]
+    fn framing_is_left_alone() {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-length", HeaderValue::from(500));
+        let five = (header::CONTENT_LENGTH, HeaderValue::from(5));
+        let modifier = HeaderModifier {
+            set: vec![five.clone()],
+            add: vec![
+                five,
+                (header::TRANSFER_ENCODING, HeaderValue::from_static("x")),
+            ],
+            remove: vec![header::CONTENT_LENGTH],
+        };
+        modify(&mut headers, &modifier);
+        let left: Vec<_> = headers.iter().collect();
+        let length = HeaderValue::from(500);
+        assert_eq!(left, [(&header::CONTENT_LENGTH, &length)]);
     }
 
     #[test]

@@ -18,15 +18,18 @@ pub(crate) struct ResponseBody {
     body: Body,
     stream: Rc<Stream>,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Bytes still to come, where the head says how many there are: hyper asks for nothing behind the last one.
+    left: Option<u64>,
 }
 
 impl ResponseBody {
-    /// `bodiless`: the response ends with its head whatever the body is.
+    /// `bodiless`: the response ends with its head whatever the body is. `length`: what its head says.
     pub(crate) fn new(
         body: Body,
         stream: Rc<Stream>,
         deadline: Option<Instant>,
         bodiless: bool,
+        length: Option<u64>,
     ) -> Self {
         if bodiless || body.is_end_stream() {
             stream.record.borrow_mut().complete = true;
@@ -35,6 +38,7 @@ impl ResponseBody {
             body,
             stream,
             deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
+            left: length,
         }
     }
 }
@@ -62,15 +66,15 @@ impl http_body::Body for ResponseBody {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    self.stream
-                        .sent
-                        .set(self.stream.sent.get() + data.len() as u64);
+                    let count = data.len() as u64;
+                    self.stream.sent.set(self.stream.sent.get() + count);
+                    self.left = self.left.map(|left| left.saturating_sub(count));
                 } else if let Some(trailers) = frame.trailers_ref()
                     && self.stream.chain.borrow().has_modules()
                 {
                     self.stream.record.borrow_mut().trailers = Some(Box::new(trailers.clone()));
                 }
-                if self.body.is_end_stream() {
+                if self.body.is_end_stream() || self.left == Some(0) {
                     self.stream.record.borrow_mut().complete = true;
                 }
             }

@@ -153,7 +153,7 @@ impl Drop for Stream {
         {
             let record = self.record.borrow();
             let now = Instant::now();
-            let elapsed = millis(now - record.started);
+            let elapsed = now - record.started;
             self.connection
                 .worker
                 .metrics

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use crate::body::{Body, BodyError};
+use crate::check;
 use crate::concurrency::Permit;
 use crate::connection::Connection;
 use crate::error::Error;
@@ -35,7 +36,7 @@ pub(crate) fn join(
     response: Response<Incoming>,
     pooled: Pooled,
     connection: &Rc<Connection>,
-    client: Option<OnUpgrade>,
+    client: Option<(HeaderValue, OnUpgrade)>,
     silence: Option<Duration>,
     permits: &RefCell<Vec<Permit>>,
 ) -> Result<Response<Body>, Error> {
@@ -46,7 +47,8 @@ pub(crate) fn join(
             UpstreamBody::around(body, pooled, silence),
         ));
     }
-    let Some(client) = client else {
+    let asked = client.filter(|(offered, _)| check::is_offered(offered, &parts.headers));
+    let Some((_, client)) = asked else {
         return Err(Error::UnaskedUpgrade(pooled.host().endpoint.to_string()));
     };
     let upstream = parts.extensions.remove::<OnUpgrade>();

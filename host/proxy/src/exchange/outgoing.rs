@@ -1,6 +1,6 @@
 //! The request as it goes out: its head past the filters, its framing, and its copies for mirrors.
 
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, StatusCode, header, response};
 use http_body::Body as _;
 use tidegate_model::RequestHead;
 use tidegate_wasm::{Direction, PseudoSet};
@@ -126,6 +126,39 @@ pub(super) fn exact_length(body: &Body) -> Option<u64> {
     } else {
         body.size_hint().exact()
     }
+}
+
+/// Makes the length that a response says agree with its body, whoever wrote it (RFC 9112 section 6.3): to a client that believed another
+/// one the rest would be the next response. Gives what the body's length is, where that is said.
+pub(super) fn settle_length(
+    parts: &mut response::Parts,
+    method: &Method,
+    body: &Body,
+) -> Option<u64> {
+    let (status, headers) = (parts.status, &mut parts.headers);
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        // RFC 9110 section 8.6.
+        headers.remove(header::CONTENT_LENGTH);
+        return None;
+    }
+    if *method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
+        return None;
+    }
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let is_said = values.next().is_some();
+    let is_repeated = values.next().is_some();
+    // Those that filters read see to it themselves.
+    if !is_said || matches!(body, Body::Filtered(_)) {
+        return declared_length(headers);
+    }
+    let exact = exact_length(body);
+    if is_repeated || exact.is_none() || declared_length(headers) != exact {
+        match exact {
+            Some(length) => drop(headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
+            None => drop(headers.remove(header::CONTENT_LENGTH)),
+        }
+    }
+    exact
 }
 
 /// `Content-Length`, if it is one.
