@@ -43,6 +43,7 @@ pub(crate) fn plugin(config: Bytes) -> PluginConfig {
         name: "hostile".into(),
         root_id: "root".to_owned(),
         config,
+        secrets: Default::default(),
         capabilities: Capabilities::ALL,
         clusters: BTreeSet::from([CLUSTER.to_owned()]),
         headers_wait_for_body: false,

@@ -1,6 +1,6 @@
 //! What `/metrics` says of filters, and what filters say themselves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -88,20 +88,12 @@ fn shadows(out: &mut String, rows: &[(&FilterId, &Arc<PluginStats>)]) {
 /// Metrics that filters define themselves: `tidegate_guest_` and the guest's name with what Prometheus does not allow as `_`.
 /// The label `metric` keeps the name as the guest gave it, so that two that look alike stay apart.
 pub(crate) fn guests(out: &mut String, shared: &Shared) {
-    let mut families: BTreeMap<(String, &'static str), Vec<MetricSample>> = BTreeMap::new();
-    for sample in shared.metrics() {
-        let kind = match &sample.value {
-            MetricValue::Counter(_) => "counter",
-            MetricValue::Gauge(_) => "gauge",
-            MetricValue::Histogram(_) => "histogram",
-        };
-        families
-            .entry((allowed(&sample.name, kind), kind))
-            .or_default()
-            .push(sample);
-    }
+    write_guests(out, shared.metrics());
+}
+
+fn write_guests(out: &mut String, samples: Vec<MetricSample>) {
     // Writing to a String cannot fail.
-    for ((name, kind), samples) in families {
+    for (name, (kind, samples)) in families(samples) {
         let _ = writeln!(
             out,
             "# HELP {name} Defined by a filter.\n# TYPE {name} {kind}"
@@ -133,6 +125,43 @@ pub(crate) fn guests(out: &mut String, shared: &Shared) {
     }
 }
 
+/// Series by the name of their family, which has one type: Prometheus refuses a page that says otherwise, with everybody's metrics on
+/// it. What was defined first keeps its name; where that is taken, the type is put behind it.
+fn families(samples: Vec<MetricSample>) -> BTreeMap<String, (&'static str, Vec<MetricSample>)> {
+    let mut alike: BTreeMap<(String, &'static str), Vec<MetricSample>> = BTreeMap::new();
+    for sample in samples {
+        let kind = match &sample.value {
+            MetricValue::Counter(_) => "counter",
+            MetricValue::Gauge(_) => "gauge",
+            MetricValue::Histogram(_) => "histogram",
+        };
+        let name = allowed(&sample.name, kind);
+        alike.entry((name, kind)).or_default().push(sample);
+    }
+    let mut alike: Vec<_> = alike.into_iter().collect();
+    alike.sort_by_key(|(_, samples)| samples.iter().map(|sample| sample.order).min());
+    let mut taken = HashSet::new();
+    let mut families = BTreeMap::new();
+    for ((mut name, kind), samples) in alike {
+        while lines(&name, kind).any(|line| taken.contains(&line)) {
+            name.push('_');
+            name.push_str(kind);
+        }
+        taken.extend(lines(&name, kind));
+        families.insert(name, (kind, samples));
+    }
+    families
+}
+
+/// What lines of a family may begin with.
+fn lines(name: &str, kind: &str) -> impl Iterator<Item = String> {
+    let behind: &[&str] = match kind {
+        "histogram" => &["", "_bucket", "_sum", "_count"],
+        _ => &[""],
+    };
+    behind.iter().map(move |behind| format!("{name}{behind}"))
+}
+
 /// A name that Prometheus takes; the kind keeps a counter and a gauge of one name apart.
 fn allowed(name: &str, kind: &str) -> String {
     let name: String = name
@@ -157,4 +186,76 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_wasm::Histogram;
+
+    use super::*;
+
+    fn sample(order: u64, namespace: &str, name: &str, value: MetricValue) -> MetricSample {
+        MetricSample {
+            namespace: namespace.into(),
+            scope: "f".to_owned(),
+            name: name.to_owned(),
+            order,
+            value,
+        }
+    }
+
+    fn types(samples: Vec<MetricSample>) -> Vec<String> {
+        let mut out = String::new();
+        write_guests(&mut out, samples);
+        out.lines()
+            .filter_map(|line| line.strip_prefix("# TYPE tidegate_guest_"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn a_family_has_the_type_of_its_first_definition() {
+        let histogram = || MetricValue::Histogram(Histogram::default());
+        let gauge = || MetricValue::Gauge(1);
+        let (a, b) = ("a", "b");
+        assert_eq!(
+            types(vec![
+                sample(2, a, "jobs", gauge()),
+                sample(1, b, "jobs", histogram()),
+                sample(3, b, "jobs", gauge()),
+            ]),
+            ["jobs histogram", "jobs_gauge gauge"]
+        );
+        assert_eq!(
+            types(vec![
+                sample(1, a, "jobs", gauge()),
+                sample(2, b, "jobs", histogram()),
+                sample(3, b, "jobs", MetricValue::Counter(1)),
+            ]),
+            [
+                "jobs gauge",
+                "jobs_histogram histogram",
+                "jobs_total counter"
+            ]
+        );
+        assert_eq!(
+            types(vec![
+                sample(1, a, "jobs_total", gauge()),
+                sample(2, b, "jobs", MetricValue::Counter(1)),
+            ]),
+            ["jobs_total gauge", "jobs_total_counter counter"]
+        );
+    }
+
+    #[test]
+    fn lines_of_a_histogram_are_no_other_familys() {
+        let histogram = || MetricValue::Histogram(Histogram::default());
+        assert_eq!(
+            types(vec![
+                sample(1, "a", "jobs_sum", MetricValue::Gauge(1)),
+                sample(2, "b", "jobs", histogram()),
+            ]),
+            ["jobs_histogram histogram", "jobs_sum gauge"]
+        );
+    }
 }

@@ -211,6 +211,32 @@ async fn a_filter_that_is_not_there_closes_opens_or_is_unresolved() {
     assert_eq!(upstream.count(), before);
 }
 
+/// Refuses its configuration, and quotes it.
+const QUOTES: &str = r#"
+    (func (export "proxy_on_configure") (param $id i32) (param $size i32) (result i32)
+      (drop (call $read (i32.const 7) (i32.const 0) (local.get $size) (i32.const 16) (i32.const 20)))
+      (drop (call $log (i32.const 4) (i32.load (i32.const 16)) (i32.load (i32.const 20))))
+      (i32.const 0))"#;
+
+#[tokio::test]
+async fn what_a_filter_says_of_its_configuration_shows_no_secret() {
+    let upstream = upstream().await;
+    let secret =
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {token: hunter2}\n";
+    let spec =
+        ", config: {user: alice}, configFrom: [{path: /token, secretRef: {name: s, key: token}}]";
+    let gateway = Gateway::builder()
+        .file("f.wasm", tidegate_testing::guest(QUOTES))
+        .start(&(manifest(upstream.address(), spec) + secret))
+        .await;
+    let status = gateway.status().to_string();
+    assert!(
+        status.contains("alice") && status.contains("<redacted>") && !status.contains("hunter2"),
+        "{status}"
+    );
+    assert_eq!(gateway.get("a", "/").await.status, 503);
+}
+
 /// Refuses a configuration of three letters, and says which one it has.
 const CONFIGURED: &str = r#"
     (func (export "proxy_on_configure") (param $id i32) (param $size i32) (result i32)

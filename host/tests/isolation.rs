@@ -7,10 +7,12 @@ use tidegate_testing::{Gateway, Listener, Upstream, eventually, manifests};
 
 use crate::components::{Form, on_both_forms};
 
-/// `x-wait` makes it spin until somebody has sent `x-go` to the same shared data; `x-loop` for ever; `x-trap` traps.
+/// `x-wait` makes it spin until somebody has sent `x-go` to the same shared data; `x-loop` for ever; `x-trap` traps. `x-late` traps
+/// once there is a body, `x-grow` wants too much memory then.
 /// `x-count` of a response tells how many requests its memory has seen.
 const SPINS: &str = r#"
     (global $count (mut i32) (i32.const 0))
+    (global $late (mut i32) (i32.const 0))
     (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
       (global.set $count (i32.add (global.get $count) (i32.const 1)))
       (if (call $has (i32.const 0) @"x-go") (then (drop (call $share @"go" @"1" (i32.const 0)))))
@@ -19,8 +21,13 @@ const SPINS: &str = r#"
           (br_if $again (call $shared @"go" (i32.const 16) (i32.const 20) (i32.const 24))))))
       (if (call $has (i32.const 0) @"x-loop") (then (loop $for-ever (br $for-ever))))
       (if (call $has (i32.const 0) @"x-trap") (then (unreachable)))
+      (global.set $late (call $has (i32.const 0) @"x-late"))
+      (if (call $has (i32.const 0) @"x-grow") (then (global.set $late (i32.const 2))))
       (i32.const 0))
-    (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) (i32.const 0))
+    (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+      (if (i32.eq (global.get $late) (i32.const 2)) (then (drop (memory.grow (i32.const 60000)))))
+      (if (global.get $late) (then (unreachable)))
+      (i32.const 0))
     (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
       (i32.store8 (i32.const 40) (i32.add (i32.const 48) (global.get $count)))
       (call $set (i32.const 2) @"x-count" (i32.const 40) (i32.const 1))
@@ -242,6 +249,28 @@ async fn with_request_isolation_failures_are_the_faulted_ones(form: Form) {
 async fn with_request_isolation_beside_the_worker_too(form: Form) {
     let spec = ", vm: {isolation: Request}, limits: {callTimeout: 1s}";
     failures_are_faulted_plus_collateral(form, spec, false).await;
+}
+
+/// Both halves of the exchange hear of such a fault. (The component of these tests has no fault of this kind.)
+#[tokio::test]
+async fn a_fault_in_a_body_is_counted_once() {
+    let upstream = Upstream::named("up").await;
+    for spec in [
+        "",
+        ", vm: {isolation: Request}",
+        ", limits: {callTimeout: 1s}",
+        ", vm: {isolation: Request}, limits: {callTimeout: 1s}",
+    ] {
+        let gateway = gateway(Form::Module, &upstream, spec, "").await;
+        for at in 1..=10 {
+            assert_eq!(gateway.send(ask("a", "X-Late: 1\r\n")).await.status, 503);
+            assert_eq!(gateway.send(ask("a", "X-Grow: 1\r\n")).await.status, 503);
+            assert_eq!(failures(&gateway.filter("f")), (at, 0, 0), "{spec}");
+            assert_eq!(gateway.send(ask("a", "")).await.text(), "up");
+        }
+        eventually!(gateway.contexts("f") == 0, "no context is left");
+        assert_eq!(failures(&gateway.filter("f")), (10, 0, 0), "{spec}");
+    }
 }
 
 async fn a_request_instance_remembers_nothing_and_is_counted_while_it_lives(form: Form) {

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::backend::Backend;
 use crate::image::ImageReference;
+use crate::secrets::Secrets;
 
 /// `namespace/name` of a Filter. What the translator makes itself (a CORS filter of a route) bears the route's name and place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +75,8 @@ pub struct Config {
     pub bytes: Bytes,
     /// Whether a value of a Secret went into it, so that no page prints it.
     pub secret: bool,
+    /// Those values, so that no message of the filter quotes them.
+    pub secrets: Secrets,
 }
 
 /// Where a module comes from; exactly one is given in a Filter.

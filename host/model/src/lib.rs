@@ -18,6 +18,7 @@ mod packed;
 pub mod path;
 mod route;
 mod rule;
+mod secrets;
 mod session;
 mod settings;
 mod snapshot;
@@ -43,6 +44,7 @@ pub use rule::{
     BackendTarget, Concurrency, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Retry,
     Rule, RuleOrigin, Timeouts, UrlRewrite, WeightedBackend,
 };
+pub use secrets::Secrets;
 pub use session::{CookieAttributes, SameSite, Session, SessionCarrier};
 pub use settings::{ListenerLimits, ListenerSettings};
 pub use snapshot::{ClientValidation, Listener, ListenerHost, ListenerTls, Protocol, Snapshot};

@@ -83,7 +83,7 @@ fn spec(folder: &Path, at: usize) -> Arc<FilterSpec> {
         sha256: None,
         config: Config {
             bytes: "{}".into(),
-            secret: false,
+            ..Config::default()
         },
         root_id: "".into(),
         vm: VmSpec::default(),

@@ -251,6 +251,7 @@ fn plugin_config(spec: &FilterSpec) -> PluginConfig {
         name: spec.id.name.clone(),
         root_id: spec.root_id.to_string(),
         config: spec.config.bytes.clone(),
+        secrets: spec.config.secrets.clone(),
         capabilities: spec
             .capabilities
             .iter()

@@ -22,6 +22,9 @@ use crate::source;
 const AT_ONCE: usize = 4;
 /// Of them, those of one tenant: a guest that uses up its whole start-up time must not delay another tenant's.
 const AT_ONCE_OF_A_TENANT: usize = 2;
+/// A start that takes longer counts no more among [`AT_ONCE`], only among its tenant's: however many tenants have such filters, the
+/// others' are loaded.
+const LONG_START: Duration = Duration::from_secs(10);
 /// Pause before a failed filter is tried again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -311,13 +314,20 @@ impl Loader {
 
     /// Compiles and tries out, in turn.
     async fn load(self: &Arc<Self>, spec: &Arc<FilterSpec>, brought: Option<Brought>) -> Outcome {
-        let _turn = self.turns.take(&spec.id.namespace).await;
+        let mut turn = self.turns.take(&spec.id.namespace).await;
         let (bytes, _room) = brought.map(|b| (b.bytes, b.room)).unzip();
-        let result = tokio::task::spawn_blocking({
+        let mut loading = tokio::task::spawn_blocking({
             let (loader, spec) = (self.clone(), spec.clone());
             move || load(&spec, bytes, &loader.compiled, loader.pool, &loader.shared)
         });
-        match result.await {
+        let result = match tokio::time::timeout(LONG_START, &mut loading).await {
+            Ok(result) => result,
+            Err(_) => {
+                turn.make_room();
+                loading.await
+            }
+        };
+        match result {
             Ok(Ok(loaded)) => Outcome::Loaded(Box::new(loaded)),
             Ok(Err(failure)) => Outcome::Failed(failure),
             Err(error) => {

@@ -23,6 +23,9 @@ pub enum SourceError {
         /// Why.
         error: std::io::Error,
     },
+    /// A pipe, a device or a folder: reading it might never end.
+    #[error("spec.module.file: {} is no regular file; put the module there or correct the path", .0.display())]
+    NoFile(PathBuf),
     /// More bytes than a module may have.
     #[error("spec.module: it is larger than {} MiB, which is the most that a module may have", MOST_BYTES >> 20)]
     TooLarge,
@@ -49,6 +52,10 @@ pub(crate) fn read(source: &ModuleSource) -> Result<Bytes, SourceError> {
                 path: path.clone(),
                 error,
             };
+            // Before it is opened: that alone would wait for a pipe's writer.
+            if !std::fs::metadata(path).map_err(failed)?.is_file() {
+                return Err(SourceError::NoFile(path.clone()));
+            }
             let mut bytes = Vec::new();
             let file = std::fs::File::open(path).map_err(failed)?;
             // One byte more than allowed tells a file that is too large from one that just fits.

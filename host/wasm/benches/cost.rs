@@ -291,6 +291,7 @@ fn plugin_with(config: &'static str) -> Arc<PluginConfig> {
         name: "filter".into(),
         root_id: String::new(),
         config: Bytes::from_static(config.as_bytes()),
+        secrets: Default::default(),
         capabilities: Capabilities::ALL,
         clusters: BTreeSet::new(),
         headers_wait_for_body: false,

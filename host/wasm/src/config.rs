@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidegate_model::Secrets;
 
 /// Bounds on one VM. Times are CPU time of the thread, checked every few milliseconds.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -51,6 +52,8 @@ pub struct PluginConfig {
     pub root_id: String,
     /// Given to `proxy_on_configure`, byte for byte.
     pub config: Bytes,
+    /// What of it no message may quote.
+    pub secrets: Secrets,
     /// Groups of hostcalls it may use.
     pub capabilities: Capabilities,
     /// Names it may pass to HTTP and gRPC calls.

@@ -1,8 +1,10 @@
 //! What guests log: records with target `guest`, capped in length and rate.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tidegate_model::Secrets;
 use tracing::Level;
 
 use crate::failure::shorten;
@@ -57,17 +59,22 @@ impl GuestLog {
         self.last_error.clear();
     }
 
-    /// A guest's line. `level` is at most [`MAX_LEVEL`].
-    pub(crate) fn write(&mut self, filter: &str, level: u32, message: &[u8]) {
+    /// A guest's line, without what is secret to one of its VM's plugins. `level` is at most [`MAX_LEVEL`].
+    pub(crate) fn write<'s>(
+        &mut self,
+        filter: &str,
+        level: u32,
+        message: &[u8],
+        secrets: impl Iterator<Item = &'s Secrets> + Clone,
+    ) {
         if level >= 4 {
-            let text = String::from_utf8_lossy(&message[..message.len().min(MAX_MESSAGE)]);
-            self.last_error = shorten(&text, MAX_LAST);
+            self.last_error = shorten(&shown(message, secrets.clone()), MAX_LAST);
         }
         if !enabled(level) || !locked(&self.budget).admit(filter) {
             return;
         }
+        let mut text = shown(message, secrets);
         let cut = message.len().saturating_sub(MAX_MESSAGE);
-        let mut text = String::from_utf8_lossy(&message[..message.len() - cut]);
         if cut > 0 {
             text.to_mut().push_str(&format!("… ({cut} bytes more)"));
         }
@@ -80,6 +87,39 @@ impl GuestLog {
             tracing::warn!(filter, "{message}");
         }
     }
+}
+
+/// The first [`MAX_MESSAGE`] bytes, without secrets.
+fn shown<'m, 's>(
+    message: &'m [u8],
+    secrets: impl Iterator<Item = &'s Secrets> + Clone,
+) -> Cow<'m, str> {
+    let longest = secrets.clone().map(Secrets::longest).max().unwrap_or(0);
+    let most = MAX_MESSAGE + longest;
+    let text = String::from_utf8_lossy(&message[..message.len().min(most)]);
+    if longest == 0 {
+        return text;
+    }
+    let mut text = text.into_owned();
+    for secrets in secrets {
+        text = secrets.redact(&text).into_owned();
+    }
+    if message.len() > most {
+        // The end may be the first part of a secret.
+        truncate(&mut text, longest);
+    }
+    let over = text.len().saturating_sub(MAX_MESSAGE);
+    truncate(&mut text, over);
+    text.into()
+}
+
+/// Cuts at least so many bytes off, between characters.
+fn truncate(text: &mut String, bytes: usize) {
+    let mut end = text.len().saturating_sub(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
 }
 
 impl Budget {
@@ -144,6 +184,32 @@ fn emit(filter: &str, level: u32, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_neither_shown_nor_shown_in_part() {
+        let (one, two) = (Secrets::new(["hunter2"]), Secrets::new(["s3cret-token"]));
+        let shown =
+            |message: &str| shown(message.as_bytes(), [&one, &two].into_iter()).into_owned();
+        assert_eq!(
+            shown("a hunter2 and s3cret-token"),
+            "a <redacted> and <redacted>"
+        );
+        for before in MAX_MESSAGE - 20..MAX_MESSAGE + 20 {
+            let long = shown(&("x".repeat(before) + "s3cret-token" + &"y".repeat(50)));
+            assert!(
+                long.len() <= MAX_MESSAGE && !long.contains("s3c"),
+                "{before}"
+            );
+        }
+        let mut log = GuestLog::default();
+        log.write(
+            "shop/hello",
+            4,
+            b"no such user: hunter2",
+            [&one].into_iter(),
+        );
+        assert_eq!(log.last_error(), "no such user: <redacted>");
+    }
 
     #[test]
     fn instances_of_a_snapshot_share_one_budget() {

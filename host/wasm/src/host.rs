@@ -270,15 +270,18 @@ impl Host {
 
     /// Logs as the current context's plugin.
     pub(crate) fn log(&mut self, level: u32, message: &[u8]) {
+        let roots = &self.contexts.roots;
+        // Plugins in one VM can know each other's configurations.
+        let secrets = roots.values().map(|root| &root.plugin.secrets);
         match self
             .contexts
             .root_id(self.current)
-            .and_then(|id| self.contexts.roots.get(&id))
+            .and_then(|id| roots.get(&id))
         {
-            Some(root) => self.log.write(&root.label, level, message),
+            Some(root) => self.log.write(&root.label, level, message, secrets),
             None => {
                 let label = format!("{}/{}", self.vm.namespace, self.vm.scope);
-                self.log.write(&label, level, message);
+                self.log.write(&label, level, message, secrets);
             }
         }
     }

@@ -210,6 +210,7 @@ pub(super) fn bundled(context: &mut Context<'_>, bundle: Bundle<'_>) -> Filter {
         config: Config {
             bytes: config.to_string().into_bytes().into(),
             secret,
+            ..Config::default()
         },
         root_id: Arc::from(""),
         vm: VmSpec::default(),

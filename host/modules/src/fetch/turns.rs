@@ -15,7 +15,7 @@ pub(crate) struct Turns {
 
 /// The right to work, given back when it is dropped.
 pub(crate) struct Turn {
-    _all: Option<OwnedSemaphorePermit>,
+    all: Option<OwnedSemaphorePermit>,
     _group: Option<OwnedSemaphorePermit>,
     /// Keeps the group known while somebody works in it.
     _semaphore: Arc<Semaphore>,
@@ -37,7 +37,7 @@ impl Turns {
         let of_group = semaphore.clone().acquire_owned().await.ok();
         let of_all = self.all.clone().acquire_owned().await.ok();
         Turn {
-            _all: of_all,
+            all: of_all,
             _group: of_group,
             _semaphore: semaphore,
         }
@@ -52,6 +52,13 @@ impl Turns {
         let new = Arc::new(Semaphore::new(self.each));
         groups.insert(name.to_owned(), Arc::downgrade(&new));
         new
+    }
+}
+
+impl Turn {
+    /// Counts in its group alone from now on: others may begin.
+    pub(crate) fn make_room(&mut self) {
+        drop(self.all.take());
     }
 }
 
@@ -89,6 +96,16 @@ mod tests {
         );
         drop(first);
         assert!(has_turn(&turns, "a").await.is_some());
+    }
+
+    #[tokio::test]
+    async fn who_takes_long_makes_room_for_others_and_none_of_its_group() {
+        let turns = Turns::new(1, 1);
+        let mut long = has_turn(&turns, "a").await;
+        assert!(has_turn(&turns, "b").await.is_none());
+        long.iter_mut().for_each(Turn::make_room);
+        assert!(has_turn(&turns, "a").await.is_none());
+        assert!(has_turn(&turns, "b").await.is_some());
     }
 
     #[tokio::test]

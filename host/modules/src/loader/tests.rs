@@ -38,7 +38,7 @@ fn spec(name: &str, module: ModuleSource, config: &str) -> Arc<FilterSpec> {
         sha256: None,
         config: Config {
             bytes: config.to_owned().into(),
-            secret: false,
+            ..Config::default()
         },
         root_id: "".into(),
         vm: VmSpec::default(),
@@ -126,6 +126,19 @@ async fn what_is_wrong_is_said_by_cause() {
         message.contains("spec.module.file: /nowhere/at/all.wasm"),
         "{message}"
     );
+
+    let pipe = folder.path().join("pipe.wasm");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.is_ok_and(|made| made.success()));
+    for no_file in [pipe, folder.path().to_owned()] {
+        let (_, verdict) = load_one(&spec("pipe", ModuleSource::File(no_file), "")).await;
+        let (cause, message, _) = failure(verdict);
+        assert_eq!(cause, FailureCause::Load);
+        assert!(
+            message.contains("is no regular file; put the module there"),
+            "{message}"
+        );
+    }
 
     let (_, verdict) = load_one(&spec("unknown", ModuleSource::Builtin("corse".into()), "")).await;
     let (_, message, _) = failure(verdict);

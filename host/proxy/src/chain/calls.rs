@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use http::header;
 use tidegate_model::{FailureCause, FailurePolicy, FilterId};
-use tidegate_wasm::{Action, Callback, Direction, Failure, LocalReply};
+use tidegate_wasm::{Action, Callback, Direction, Failure, LocalReply, Vm};
 
 use super::{Called, Home, Module, Next, Step};
 use crate::body::Body;
@@ -181,7 +181,8 @@ impl Stream {
             return Ok(Action::Continue);
         };
         let id = context.id;
-        cell.run(turn, context.plugin(), move |vm| vm.call(id, callback))
+        let call = move |vm: &mut Vm| vm.call(id, callback);
+        cell.run_of(turn, context.plugin(), Some(id), call)
             .await
             .map_err(Failed::Itself)
     }
@@ -238,13 +239,7 @@ impl Stream {
                 Ok(Called::Skipped)
             }
             Err(Failed::Itself(failure)) => {
-                let plugin = self
-                    .chain
-                    .borrow()
-                    .module(at)
-                    .map(|module| module.plugin().clone());
-                self.leave_out(at);
-                plugin.map_or(Ok(()), |plugin| self.judge(&plugin, &failure))?;
+                self.faulted(at, &failure)?;
                 Ok(Called::Skipped)
             }
             Ok(action) => match self.said(at, direction(callback))? {
@@ -253,6 +248,16 @@ impl Stream {
                 None => Ok(Called::Action(action)),
             },
         }
+    }
+
+    /// A call of a step failed. Where the exchange's other half has heard of it before, both end alike.
+    fn faulted(&self, at: usize, failure: &Failure) -> Result<(), Error> {
+        let plugin = match self.chain.borrow().steps.get(at) {
+            Some(Step::Module(module)) => module.plugin().clone(),
+            _ => return Ok(()),
+        };
+        self.leave_out(at);
+        self.judge(&plugin, failure)
     }
 
     /// The VM of a step fell through another stream's fault.
@@ -296,6 +301,10 @@ impl Stream {
             Some(Event::Close) => Err(Error::Reset(plugin.spec.id.clone())),
             Some(Event::Dead(cause)) => {
                 self.fell(at, cause)?;
+                Ok(Some(Next::Continue))
+            }
+            Some(Event::Failed(failure)) => {
+                self.faulted(at, &failure)?;
                 Ok(Some(Next::Continue))
             }
         }

@@ -139,7 +139,7 @@ impl VmCell {
         if let Ok(value) = &result {
             then(value);
         }
-        self.settle(plugin, after, result.as_ref().err());
+        self.settle(plugin, after, None, result.as_ref().err());
         result
     }
 
@@ -166,6 +166,17 @@ impl VmCell {
         plugin: &Arc<Plugin>,
         call: impl FnOnce(&mut Vm) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
+        self.run_of(turn, plugin, None, call).await
+    }
+
+    /// As [`run`](Self::run), of a stream context: the VM's fall is that one's own, and not what another has done to it.
+    pub(crate) async fn run_of<T: Send + 'static>(
+        self: &Rc<Self>,
+        turn: Turn,
+        plugin: &Arc<Plugin>,
+        caller: Option<ContextId>,
+        call: impl FnOnce(&mut Vm) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
         let Some(aside) = &self.aside else {
             return self.enter(plugin, call);
         };
@@ -186,12 +197,12 @@ impl VmCell {
             let result = match back.await {
                 Ok((vm, result, after)) => {
                     cell.vm.replace(Some(vm));
-                    cell.settle(&plugin, after, result.as_ref().err());
+                    cell.settle(&plugin, after, caller, result.as_ref().err());
                     result
                 }
                 Err(_) => {
                     plugin.failed(&lost());
-                    cell.fall(FailureCause::Trap);
+                    cell.fall(caller, &lost());
                     Err(lost())
                 }
             };
@@ -275,10 +286,16 @@ impl VmCell {
         let Some(after) = self.with(|vm| After::of(vm, Used::default())) else {
             return;
         };
-        self.settle(plugin, after, None);
+        self.settle(plugin, after, None, None);
     }
 
-    fn settle(self: &Rc<Self>, plugin: &Arc<Plugin>, after: After, failure: Option<&Failure>) {
+    fn settle(
+        self: &Rc<Self>,
+        plugin: &Arc<Plugin>,
+        after: After,
+        caller: Option<ContextId>,
+        failure: Option<&Failure>,
+    ) {
         let stats = &plugin.stats;
         let Used { calls, cpu } = after.used;
         stats.calls.fetch_add(calls, Relaxed);
@@ -294,18 +311,23 @@ impl VmCell {
             && !self.is_dead()
         {
             plugin.failed(failure);
-            self.fall(cause(failure));
+            self.fall(caller, failure);
         }
     }
 
-    fn fall(&self, cause: FailureCause) {
+    fn fall(&self, caller: Option<ContextId>, failure: &Failure) {
+        let cause = cause(failure);
         self.dead.set(Some(cause));
         for (_, tick) in self.roots.borrow_mut().drain().map(|(_, root)| root) {
             tick.inspect(AbortHandle::abort);
         }
-        for context in self.streams.take().into_values() {
+        for (id, context) in self.streams.take() {
             if let Some(context) = context.upgrade() {
-                context.slot.push(Event::Dead(cause));
+                context.slot.push(if caller == Some(id) {
+                    Event::Failed(failure.clone())
+                } else {
+                    Event::Dead(cause)
+                });
             }
         }
         self.grpc.clear();

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use tidegate_model::FailureCause;
-use tidegate_wasm::{Direction, LocalReply};
+use tidegate_wasm::{Direction, Failure, LocalReply};
 
 /// Where a stream context hears from its VM.
 pub(crate) struct Slot {
@@ -38,6 +38,8 @@ pub(crate) enum Event {
     Close,
     /// The VM fell through another stream's fault.
     Dead(FailureCause),
+    /// It fell through a call of this stream. Whichever half of the exchange hears of it first judges it.
+    Failed(Failure),
 }
 
 // === impl Slot ===

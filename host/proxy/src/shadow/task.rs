@@ -213,6 +213,9 @@ impl Task {
             Some(Event::Reply(reply)) => self.would(|would| would.replies(&reply)),
             Some(Event::Close) => self.would(|would| would.reset = true),
             Some(Event::Dead(cause)) => self.would(|would| would.failure = Some(cause)),
+            Some(Event::Failed(failure)) => {
+                self.would(|would| would.failure = Some(cause(&failure)));
+            }
             Some(Event::Resume(_)) | None => return Ok(()),
         }
         Err(Over)

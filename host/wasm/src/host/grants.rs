@@ -38,7 +38,11 @@ impl Host {
     /// Notes a call to a cluster that the current context's plugin may not call.
     #[cold]
     pub(crate) fn note_cluster(&mut self, name: &[u8]) {
-        let name = shorten(&String::from_utf8_lossy(name), MAX_NAME);
+        let mut name = String::from_utf8_lossy(name).into_owned();
+        if let Some(root) = self.root() {
+            name = root.plugin.secrets.redact(&name).into_owned();
+        }
+        let name = shorten(&name, MAX_NAME);
         let known = &mut self.ungranted.clusters;
         if known.len() >= MAX_CLUSTERS || !known.insert(name.clone()) {
             return;

@@ -13,6 +13,9 @@ const BOUNDS: [u64; 18] = [
     1_800_000, 3_600_000,
 ];
 
+/// How many series were defined.
+static DEFINED: AtomicU64 = AtomicU64::new(0);
+
 /// `MetricType`, with the numbers of the ABI; the low two bits of a metric's id.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum MetricKind {
@@ -25,6 +28,8 @@ pub(crate) enum MetricKind {
 pub(crate) struct Metric {
     /// The number that guests of this scope know it by.
     pub(crate) id: u32,
+    /// When it was defined, among all of this process.
+    order: u64,
     cell: Cell,
 }
 
@@ -56,6 +61,8 @@ pub struct MetricSample {
     pub scope: String,
     /// As the guest named it: anything, not only what Prometheus allows.
     pub name: String,
+    /// Grows from one definition to the next, over all namespaces.
+    pub order: u64,
     /// Kind and value.
     pub value: MetricValue,
 }
@@ -106,6 +113,7 @@ impl Metrics {
         };
         let metric = Arc::new(Metric {
             id: (index << 2) | kind as u32,
+            order: DEFINED.fetch_add(1, Ordering::Relaxed),
             cell,
         });
         series.insert(key, Arc::clone(&metric));
@@ -125,6 +133,7 @@ impl Metrics {
                     namespace: Arc::clone(namespace),
                     scope: scope.to_owned(),
                     name: name.to_string(),
+                    order: metric.order,
                     value: metric.value(),
                 }),
         );

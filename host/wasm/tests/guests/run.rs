@@ -59,6 +59,7 @@ pub(crate) fn plugin() -> PluginConfig {
         name: "guest".into(),
         root_id: "root".to_owned(),
         config: Bytes::from_static(b"config"),
+        secrets: Default::default(),
         capabilities: Capabilities::ALL,
         clusters: BTreeSet::from(["idp".to_owned()]),
         headers_wait_for_body: false,

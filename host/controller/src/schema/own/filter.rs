@@ -203,23 +203,32 @@ fn vm() -> Schema {
 
 /// Of a Filter, and of a class for those that set none.
 pub(super) fn limits() -> Schema {
-    let positive = |schema: Schema| {
-        schema.pattern(DURATION).with("maxLength", 32).rule(
-            "duration(self) > duration('0s')",
-            "must be greater than zero",
-        )
+    // A call and a start hold a thread that others wait for.
+    let time = |most: &str, text: &str| {
+        string()
+            .pattern(DURATION)
+            .with("maxLength", 32)
+            .rule(
+                &format!("duration(self) > duration('0s') && duration(self) <= duration('{most}')"),
+                &format!("must be greater than zero and at most {most}"),
+            )
+            .describe(text)
     };
     let size = || int_or_string().with("maxLength", 32).pattern(SIZE);
     object([
         (
             "callTimeout",
-            positive(string()).describe(
-                "CPU time of one call. Default 10ms, unless a bundled module brings its own.",
+            time(
+                "60s",
+                "CPU time of one call, at most 60s. Default 10ms, or what a bundled module has.",
             ),
         ),
         (
             "startTimeout",
-            positive(string()).describe("Time to start and configure. Default 5s."),
+            time(
+                "5m",
+                "CPU time to start and configure, at most 5m. Default 5s.",
+            ),
         ),
         ("memory", size().describe("Linear memory. Default 64Mi.")),
         (

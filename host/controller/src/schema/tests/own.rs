@@ -55,7 +55,26 @@ fn filters() {
             ),
             (
                 with("limits", json!({"callTimeout": "0s"})),
-                vec![r#"spec.limits.callTimeout: Invalid value: "0s": must be greater than zero"#],
+                vec![
+                    r#"spec.limits.callTimeout: Invalid value: "0s": must be greater than zero and at most 60s"#,
+                ],
+            ),
+            (
+                with(
+                    "limits",
+                    json!({"callTimeout": "1m", "startTimeout": "300s"}),
+                ),
+                vec![],
+            ),
+            (
+                with(
+                    "limits",
+                    json!({"callTimeout": "60001ms", "startTimeout": "9999h"}),
+                ),
+                vec![
+                    r#"spec.limits.callTimeout: Invalid value: "60001ms": must be greater than zero and at most 60s"#,
+                    r#"spec.limits.startTimeout: Invalid value: "9999h": must be greater than zero and at most 5m"#,
+                ],
             ),
             (
                 with("limits", json!({"memory": "64MB"})),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use tidegate_model::Config;
+use tidegate_model::{Config, Secrets};
 
 use super::{REFERENCE, pointer, schema};
 use crate::api::Kind;
@@ -21,10 +21,17 @@ pub(super) fn read(context: &Context<'_>, object: &api::Filter) -> Result<Config
     let written = &object.spec;
     let mut value = written.config.clone();
     let mut secret = false;
+    let mut texts = Vec::new();
     for (index, from) in written.config_from.iter().enumerate() {
         let place = format!("spec.configFrom[{index}]");
         let found = fetch(context, &object.meta.namespace, from, &place)?;
-        secret |= matches!(from.source, ConfigSource::Secret(_));
+        if matches!(from.source, ConfigSource::Secret(_)) {
+            secret = true;
+            match &found {
+                Value::Object(all) => texts.extend(all.values().cloned()),
+                text => texts.push(text.clone()),
+            }
+        }
         if matches!(value, Some(Value::String(_))) && !from.path.is_empty() {
             return Err(invalid(format!(
                 "{place}.path: spec.config is text, into which nothing can be put at {:?}; write spec.config as an object",
@@ -51,6 +58,7 @@ pub(super) fn read(context: &Context<'_>, object: &api::Filter) -> Result<Config
     Ok(Config {
         bytes: bytes.into(),
         secret,
+        secrets: Secrets::new(texts.iter().filter_map(Value::as_str)),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_model::{
     Capability, Compatibility, Config, FailureCause, FailurePolicies, FailurePolicy, FilterId,
@@ -10,6 +11,10 @@ use tidegate_model::{
 };
 
 use crate::api::tidegate as api;
+
+/// What the schema allows. An object may be older than that.
+const LONGEST_CALL: Duration = Duration::from_secs(60);
+const LONGEST_START: Duration = Duration::from_secs(300);
 
 /// The spec without module, configuration and clusters.
 pub(super) fn read(object: &api::Filter) -> FilterSpec {
@@ -117,11 +122,13 @@ fn limits(written: &api::FilterSpec) -> FilterLimits {
             .limits
             .call_timeout
             .or(bundled.and_then(|bundled| bundled.call_timeout))
-            .unwrap_or(general.call_timeout),
+            .unwrap_or(general.call_timeout)
+            .min(LONGEST_CALL),
         start_timeout: written
             .limits
             .start_timeout
-            .unwrap_or(general.start_timeout),
+            .unwrap_or(general.start_timeout)
+            .min(LONGEST_START),
         memory: size(written.limits.memory, general.memory),
         buffered_body: size(written.limits.buffered_body, general.buffered_body),
         calls: written.limits.calls.map_or(general.calls, |calls| {

@@ -38,6 +38,7 @@ pub(in crate::vm::tests) fn plugin() -> PluginConfig {
         name: "hello".into(),
         root_id: "root".to_owned(),
         config: Bytes::from_static(b"plugin config"),
+        secrets: Default::default(),
         capabilities: Capabilities::ALL,
         clusters: BTreeSet::from(["idp".to_owned()]),
         headers_wait_for_body: false,
