@@ -7,7 +7,8 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,10 +16,11 @@ use serde_json::{Value, json};
 use tidegate_controller::cluster;
 use tidegate_controller::resources::Resources;
 use tidegate_controller::translate::{Bind, Options, Translation, translate};
-use tidegate_model::{FailureCause, FilterId, FilterSpec, Snapshot};
+use tidegate_model::{FailureCause, FilterId, FilterSpec, FilterVerdict, Snapshot};
 use tidegate_modules::{Loaded, Loader, State};
-use tidegate_proxy::{FilterState, Instances, Plugin, PluginStats, Proxy};
+use tidegate_proxy::{AccessLog, FilterState, Instances, Plugin, PluginStats, Proxy};
 
+use crate::logging;
 use crate::source::Source;
 
 /// How long a change waits for local modules that it needs: one that is compiled already takes a few milliseconds, and so no
@@ -35,6 +37,7 @@ pub(crate) struct View {
     /// Whether what is served may be called ready as far as its source goes.
     known: std::sync::atomic::AtomicBool,
     cluster: Option<cluster::Metrics>,
+    access_log: OnceLock<AccessLog>,
 }
 
 #[derive(Default)]
@@ -71,6 +74,7 @@ impl Control {
             draining: std::sync::atomic::AtomicBool::new(false),
             known: std::sync::atomic::AtomicBool::new(false),
             cluster: source.metrics(),
+            access_log: OnceLock::new(),
         });
         Self {
             source,
@@ -306,18 +310,46 @@ impl View {
         if let Some(cluster) = &self.cluster {
             cluster.write(&mut out);
         }
+        self.lost_lines(&mut out);
         out
+    }
+
+    /// Tells whose lost lines are counted among the metrics.
+    pub(crate) fn know_access_log(&self, log: AccessLog) {
+        // There is one.
+        let _ = self.access_log.set(log);
+    }
+
+    fn lost_lines(&self, out: &mut String) {
+        let host = ("log", "the host's own log", logging::lost());
+        let access = |log: &AccessLog| ("access_log", "the access log", log.lost());
+        // Writing to a String cannot fail.
+        for (name, of, value) in [host].into_iter().chain(self.access_log.get().map(access)) {
+            let name = format!("tidegate_{name}_lost_lines_total");
+            let _ = writeln!(
+                out,
+                "# HELP {name} Lines of {of} that were not written.\n# TYPE {name} counter\n{name} {value}"
+            );
+        }
     }
 
     pub(crate) fn filters(&self) -> Value {
         use std::sync::atomic::Ordering::Relaxed;
         let snapshot = self.snapshot();
         let states = self.loader.states(&snapshot.filters);
+        let verdicts = self.loader.verdicts();
         let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = snapshot.filters.iter().zip(states).map(|(spec, state)| {
             let (word, loaded, error) = match &state {
                 State::Loading => ("Loading", None, None),
-                State::Ready(loaded) => ("Ready", Some(loaded), None),
+                State::Ready(loaded) => {
+                    // The last good version serves; what is wrong is wrong with a newer one.
+                    let error = match verdicts.get(&spec.id) {
+                        Some(FilterVerdict::Failed { message, .. }) => Some(message.to_string()),
+                        _ => None,
+                    };
+                    ("Ready", Some(loaded), error)
+                }
                 State::Failed { message, .. } => ("Failed", None, Some(message.to_string())),
             };
             let counts = stats.get(&spec.id).cloned().unwrap_or_default();

@@ -35,7 +35,13 @@ const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    logging::start(&arguments.command);
+    let log = match logging::start(&arguments.command) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("tidegate: logging: {error}");
+            return ExitCode::from(UNUSABLE);
+        }
+    };
     // One provider for everything; with a second one compiled in by accident rustls would refuse to choose.
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -59,6 +65,8 @@ fn main() -> ExitCode {
             Ok(FINE)
         }
     };
+    // What was logged stands before the last word.
+    drop(log);
     outcome.map_or_else(
         |error| {
             eprintln!("tidegate: {error:#}");

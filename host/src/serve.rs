@@ -14,7 +14,7 @@ use tidegate_wasm::Shared;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Pages};
-use crate::args::{AddressOrOff, Binding, Process, Serve};
+use crate::args::{AddressOrOff, Process, Serve};
 use crate::control::{Control, View};
 use crate::source::{Origin, Source};
 use crate::{FINE, check};
@@ -22,9 +22,15 @@ use crate::{FINE, check};
 /// Where probes and scrapers ask in a cluster.
 const HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8081);
 
+/// How long it waits for what its control threads are doing.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
+/// How long the end of the process waits for the last lines of the access log.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 /// Runs until SIGTERM or SIGINT, and then until connections have ended.
 pub(crate) fn run(arguments: Serve) -> anyhow::Result<u8> {
-    let mut options = check::options(&arguments.binding);
+    let mut options = check::options(&arguments.binding)?;
     let mut process = arguments.process;
     let state = arguments.kubernetes.state_dir.as_deref();
     let cache = state.map(|folder| folder.join("modules"));
@@ -72,15 +78,32 @@ pub(crate) fn serve(
         proxy_config(process, options.standalone),
         log.as_ref(),
     )?);
-    let serving = serve_until_ended(origin, options, process, proxy.clone(), loader);
+    let serving = serve_until_ended(origin, options, process, proxy.clone(), loader, log);
     let ended = runtime.block_on(serving);
+    // The admin pages know the proxy, and guests that are tried out may take their time.
+    runtime.shutdown_timeout(LAST_TASKS);
     if let Some(proxy) = Arc::into_inner(proxy) {
-        proxy.stop();
+        stop(proxy);
     }
-    if let Some(writer) = writer {
-        writer.close();
+    if writer.is_some_and(|writer| !writer.close(LAST_LINES)) {
+        tracing::warn!("the output of the access log is blocked; its last lines are lost");
     }
     ended.map(|()| FINE)
+}
+
+/// Ends the workers, so that what they still serve is logged; one that does not come back is left.
+fn stop(proxy: Proxy) {
+    let (done, stopped) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        proxy.stop();
+        // Nobody may be waiting any more.
+        let _ = done.send(());
+    });
+    if stopped.recv_timeout(LAST_TASKS).is_err() {
+        tracing::warn!(
+            "a worker does not end; what it serves is cut off without a line in the access log"
+        );
+    }
 }
 
 async fn serve_until_ended(
@@ -89,6 +112,7 @@ async fn serve_until_ended(
     process: &Process,
     proxy: Arc<Proxy>,
     loader: Arc<Loader>,
+    log: Option<AccessLog>,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -98,6 +122,9 @@ async fn serve_until_ended(
     let source = Source::open(origin, &options).await?;
     let mut control = Control::new(source, options, proxy.clone(), loader.clone());
     let view = control.view();
+    if let Some(log) = log {
+        view.know_access_log(log);
+    }
     for (address, pages) in [
         (process.admin.0, Pages::All),
         (process.health.and_then(|health| health.0), Pages::Health),
@@ -183,16 +210,6 @@ fn access_log(target: &str) -> anyhow::Result<Option<(AccessLog, AccessLogWriter
         }
     };
     Ok(Some(started?))
-}
-
-impl Binding {
-    /// The port map as a map.
-    pub(crate) fn ports(&self) -> std::collections::BTreeMap<u16, u16> {
-        self.port_map
-            .iter()
-            .map(|map| (map.listener, map.bound))
-            .collect()
-    }
 }
 
 /// What this replica is called: its pod, else its host.

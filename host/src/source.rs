@@ -28,7 +28,7 @@ pub(crate) enum Origin {
 pub(crate) enum Source {
     Files {
         manifests: Manifests,
-        watch: Watch,
+        watch: Box<Watch>,
     },
     Cluster {
         cluster: Box<Cluster>,
@@ -46,7 +46,7 @@ impl Source {
         match origin {
             Origin::Files(paths) => Ok(Self::Files {
                 manifests: Manifests::new(&paths),
-                watch: Watch::new(&paths),
+                watch: Box::new(Watch::new(&paths)),
             }),
             Origin::Cluster(arguments) => {
                 let client = cluster::client().await.context("--kubernetes")?;

@@ -2,6 +2,7 @@
 //!
 //! The run is short by default. `TIDEGATE_SOAK=1` makes it the whole one: 200 edits within a minute, 16 clients, 50 sockets.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use http::Method;
 use tidegate_testing::{
-    Certificate, Client, Port, Process, Tls, Wire, eventually, full, guest, manifests,
+    Certificate, Client, Port, Process, Tls, Upstream, Wire, eventually, full, guest, manifests,
 };
 
 const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
@@ -302,4 +303,36 @@ async fn edits_cost_no_request_and_no_socket() {
             .is_some_and(|vms| vms <= 2),
         "old VMs are gone"
     );
+}
+
+/// A link that is swapped beside the folder that it leads to, and a file outside that is edited where it is: nobody tells of
+/// either, only looking finds them.
+#[tokio::test]
+async fn changes_that_are_not_told_are_found() {
+    let (one, two) = (Upstream::named("one").await, Upstream::named("two").await);
+    let three = Upstream::named("three").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    for (version, upstream) in [("v1", &one), ("v2", &two)] {
+        let outside = at(&format!("{version}.yaml"));
+        std::fs::write(&outside, manifests::everything_to(upstream.address())).expect("written");
+        std::fs::create_dir(at(version)).expect("a folder");
+        symlink(outside, at(version).join("all.yaml")).expect("a link");
+    }
+    symlink("v1", at("current")).expect("a link");
+    let port = Port::reserve();
+    let map = format!("80:{}", port.number());
+    let current = at("current");
+    let current = current.to_str().expect("text");
+    let _process = Process::serve(TIDEGATE, &["--manifests", current, "--port-map", &map]).await;
+    let says = async || {
+        let answer = Client::http1(port.address()).await.get("a.test", "/").await;
+        answer.text().to_owned()
+    };
+    assert_eq!(says().await, "one");
+    symlink("v2", at("next")).expect("a link");
+    std::fs::rename(at("next"), current).expect("swapped");
+    eventually!(says().await == "two", "the link is followed to its new end");
+    std::fs::write(at("v2.yaml"), manifests::everything_to(three.address())).expect("edited");
+    eventually!(says().await == "three", "the file outside is read again");
 }

@@ -561,6 +561,41 @@ async fn the_page_of_filters_says_quarantined(form: Form) {
     assert_eq!(state("g").await, "Ready");
 }
 
+async fn the_page_of_filters_tells_what_is_wrong_with_a_newer_version(form: Form) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (upstream, port) = (Upstream::named("up").await, Port::reserve());
+    let module = |bytes: &[u8]| {
+        let draft = folder.path().join(".f.wasm");
+        std::fs::write(&draft, bytes).expect("written");
+        std::fs::rename(draft, folder.path().join("f.wasm")).expect("renamed");
+    };
+    module(&form.guest(LIVES));
+    let text = manifests::past(upstream.address(), &["f"], "");
+    std::fs::write(folder.path().join("all.yaml"), text).expect("written");
+    let map = format!("80:{}", port.number());
+    let process = Process::serve(
+        env!("CARGO_BIN_EXE_tidegate"),
+        &[
+            "--manifests",
+            folder.path().to_str().expect("a path"),
+            "--port-map",
+            &map,
+        ],
+    )
+    .await;
+    let row = async || process.admin("/filters").await.json()[0].clone();
+    let good = row().await;
+    assert_eq!(good["state"], "Ready");
+    assert!(good["lastError"].is_null(), "{good}");
+    module(b"garbage");
+    eventually!(!row().await["lastError"].is_null(), "it is told");
+    let kept = row().await;
+    assert_eq!(kept["state"], "Ready", "the one before serves");
+    assert_eq!(kept["digest"], good["digest"]);
+    module(&form.guest(LIVES));
+    eventually!(row().await["lastError"].is_null(), "it is over");
+}
+
 on_both_forms! {
     equal_keys_share_a_vm_and_each_part_of_a_key_parts_them,
     nothing_crosses_a_namespace,
@@ -574,4 +609,5 @@ on_both_forms! {
     calls_beyond_those_that_may_wait_fail_by_policy,
     a_quarantined_filter_comes_back_after_ten_clean_minutes,
     the_page_of_filters_says_quarantined,
+    the_page_of_filters_tells_what_is_wrong_with_a_newer_version,
 }

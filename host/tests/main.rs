@@ -31,6 +31,7 @@ mod lifecycle;
 mod limits;
 mod modules;
 mod openid;
+mod outputs;
 mod paths;
 mod queues;
 mod quickstart;

@@ -1,5 +1,5 @@
 //! The access log: one JSON object a line, written into a buffer of the worker and flushed by a thread of its own, so that a
-//! slow disk or a blocked pipe never stops a request.
+//! slow disk or a blocked pipe never stops a request. What cannot be written is lost and counted.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -7,21 +7,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Serialize, Serializer};
 use tidegate_model::RuleOrigin;
 
-/// Buffers that may wait for the writer; what comes beyond is dropped and counted.
+/// Buffers that may wait for the writer; what comes beyond is lost and counted.
 const BUFFERS: usize = 256;
 /// A worker hands its buffer over at this size.
 const BUFFER_BYTES: usize = 32 << 10;
+/// How often the end of the writer is looked for.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Where lines go.
 #[derive(Clone)]
 pub struct AccessLog {
     sender: SyncSender<Message>,
-    dropped: Arc<AtomicU64>,
+    lost: Arc<AtomicU64>,
 }
 
 enum Message {
@@ -107,28 +109,55 @@ impl AccessLog {
     /// When no thread can be started.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<(Self, AccessLogWriter)> {
         let (sender, receiver) = sync_channel(BUFFERS);
+        let lost = Arc::<AtomicU64>::default();
         let thread = std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write(out, &receiver))?;
+            .spawn({
+                let lost = lost.clone();
+                move || write(out, &receiver, &lost)
+            })?;
         let log = Self {
             sender: sender.clone(),
-            dropped: Arc::default(),
+            lost,
         };
         Ok((log, AccessLogWriter { sender, thread }))
     }
 
-    /// Buffers that were dropped because the writer did not keep up.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// Lines that were lost: the writer did not keep up, or could not write them.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 }
 
 impl AccessLogWriter {
-    /// Writes what is still waiting. Call it when the workers have ended; waits at most as long as the output blocks.
-    pub fn close(self) {
-        if self.sender.send(Message::Close).is_ok() {
-            drop(self.thread.join());
+    /// Writes what is still waiting. Call it when the workers have ended.
+    ///
+    /// `false` when that is not done within `limit`: the output blocks, and nobody should wait for it.
+    pub fn close(self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut unsent = Some(Message::Close);
+        loop {
+            // Behind the lines that wait, when there is room.
+            if let Some(close) = unsent.take()
+                && let Err(TrySendError::Full(close)) = self.sender.try_send(close)
+            {
+                unsent = Some(close);
+            }
+            if self.thread.is_finished() {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(LOOK);
         }
+    }
+}
+
+impl Drop for LogBuffer {
+    /// The exchanges that a worker leaves at its end are written after its last round.
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
@@ -202,13 +231,15 @@ impl LogBuffer {
         if self.bytes.is_empty() {
             return;
         }
-        if let Err(TrySendError::Full(_)) = log
-            .sender
-            .try_send(Message::Lines(std::mem::take(&mut self.bytes)))
-        {
-            log.dropped.fetch_add(1, Ordering::Relaxed);
+        let lines = Message::Lines(std::mem::take(&mut self.bytes));
+        if let Err(TrySendError::Full(Message::Lines(lines))) = log.sender.try_send(lines) {
+            log.lost.fetch_add(count(&lines), Ordering::Relaxed);
         }
     }
+}
+
+fn count(lines: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
 fn display<S: Serializer>(origin: &Option<&RuleOrigin>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -218,16 +249,110 @@ fn display<S: Serializer>(origin: &Option<&RuleOrigin>, serializer: S) -> Result
     }
 }
 
-fn write(mut out: impl Write, receiver: &Receiver<Message>) {
+/// A log that cannot be written (disk full, closed pipe) must not end the gateway; it is said once, and once that it is over.
+fn write(mut out: impl Write, receiver: &Receiver<Message>, lost: &AtomicU64) {
+    let mut fails = false;
     while let Ok(Message::Lines(lines)) = receiver.recv() {
-        // A log that cannot be written (disk full, closed pipe) must not end the gateway.
-        let _ = out.write_all(&lines).and_then(|()| out.flush());
+        match out.write_all(&lines).and_then(|()| out.flush()) {
+            Ok(()) => {
+                if std::mem::take(&mut fails) {
+                    let lost = lost.load(Ordering::Relaxed);
+                    tracing::info!(lost, "the access log is written again");
+                }
+            }
+            Err(error) => {
+                lost.fetch_add(count(&lines), Ordering::Relaxed);
+                if !std::mem::replace(&mut fails, true) {
+                    tracing::error!(%error, "the access log cannot be written; its lines are lost until it can");
+                }
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Sender, channel};
+
     use super::*;
+
+    /// Far beyond what a slow machine needs; nobody waits for it when all is well.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Keeps what is written, and fails before that so many times.
+    struct Disk {
+        failures: usize,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.failures > 0 {
+                self.failures -= 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.written
+                .lock()
+                .expect("no panic")
+                .extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Takes nothing before the other end is dropped.
+    struct Blocked(Receiver<()>);
+
+    impl Write for Blocked {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // An error: the other end is gone.
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_later_ones_are_written() {
+        let written = Arc::<Mutex<Vec<u8>>>::default();
+        let disk = Disk {
+            failures: 2,
+            written: written.clone(),
+        };
+        let (log, writer) = AccessLog::start(disk).expect("a thread");
+        let mut buffer = LogBuffer::new(Some(log.clone()));
+        for lines in [&["1", "2"][..], &["3"], &["4"]] {
+            for line in lines {
+                buffer.write(line);
+            }
+            buffer.flush();
+        }
+        assert!(writer.close(PATIENCE));
+        assert_eq!(*written.lock().expect("no panic"), b"\"4\"\n");
+        assert_eq!(log.lost(), 3);
+    }
+
+    #[test]
+    fn an_output_that_blocks_is_given_up() {
+        let (blocks, blocked): (Sender<()>, _) = channel();
+        let (log, writer) = AccessLog::start(Blocked(blocked)).expect("a thread");
+        let mut buffer = LogBuffer::new(Some(log.clone()));
+        let line = "x".repeat(BUFFER_BYTES);
+        // One may be in the writer's hands.
+        for _ in 0..BUFFERS + 3 {
+            buffer.write(&line);
+        }
+        assert!((2..=3).contains(&log.lost()), "{}", log.lost());
+        assert!(!writer.close(Duration::from_millis(50)));
+        drop(blocks);
+    }
 
     #[test]
     fn timestamps_are_rfc_3339_with_milliseconds() {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// A burst of writes is one change: how long it must be quiet.
 const HOLD_OFF: Duration = Duration::from_millis(30);
@@ -31,6 +31,19 @@ pub struct Watch {
     /// What is watched, with its identity when the watch was set: a folder that is replaced needs a new one.
     armed: BTreeMap<PathBuf, Identity>,
     dirty: Arc<Notify>,
+    /// When to look without having been told. Kept here, and so is the burst: whoever waits gives up and comes back all
+    /// the time, because other things happen meanwhile.
+    rescan: Instant,
+    /// Changes that were told and are not over yet.
+    burst: Option<Burst>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    /// When it is over, unless there is more.
+    quiet: Instant,
+    /// When it counts as over in any case.
+    latest: Instant,
 }
 
 #[cfg(unix)]
@@ -59,28 +72,34 @@ impl Watch {
             watcher,
             armed: BTreeMap::new(),
             dirty,
+            rescan: Instant::now() + RESCAN,
+            burst: None,
         };
         watch.arm();
         watch
     }
 
     /// Waits until something may have changed and a burst of changes is over. Cancel safe: a change that was
-    /// noticed meanwhile is not lost.
+    /// noticed meanwhile is not lost, and giving up however often puts nothing off.
     pub async fn changed(&mut self) {
-        if timeout(RESCAN, self.dirty.notified()).await.is_ok() {
-            // A caller who gives up during the pause below must hear of the change next time.
-            let mut pending = Pending(Some(&self.dirty));
-            let latest = Instant::now() + MAX_HOLD_OFF;
-            loop {
-                let quiet = timeout_at(latest, sleep(HOLD_OFF));
-                tokio::select! {
-                    biased;
-                    () = self.dirty.notified(), if Instant::now() < latest => {}
-                    _ = quiet => break,
-                }
-            }
-            pending.0 = None;
+        if self.burst.is_none() && timeout_at(self.rescan, self.dirty.notified()).await.is_ok() {
+            let now = Instant::now();
+            self.burst = Some(Burst {
+                quiet: now + HOLD_OFF,
+                latest: now + MAX_HOLD_OFF,
+            });
         }
+        while let Some(burst) = self.burst {
+            let over = burst.quiet.min(burst.latest);
+            // The time is asked first: what is written without a pause rings without end.
+            let more = Instant::now() < burst.latest
+                && timeout_at(over, self.dirty.notified()).await.is_ok();
+            self.burst = more.then(|| Burst {
+                quiet: Instant::now() + HOLD_OFF,
+                ..burst
+            });
+        }
+        self.rescan = Instant::now() + RESCAN;
         self.arm();
     }
 
@@ -107,17 +126,6 @@ impl Watch {
                 }
                 Err(error) => tracing::debug!(path = %path.display(), %error, "cannot be watched"),
             }
-        }
-    }
-}
-
-/// Rings again unless it was disarmed.
-struct Pending<'n>(Option<&'n Notify>);
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        if let Some(dirty) = self.0 {
-            dirty.notify_one();
         }
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::Path;
 
 use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 
 use super::*;
 
@@ -86,6 +87,28 @@ async fn giving_up_loses_nothing() {
     let start = Instant::now();
     watch.changed().await;
     assert!(start.elapsed() < RESCAN);
+}
+
+/// As a loop does that waits for other things, too.
+#[tokio::test(start_paused = true)]
+async fn giving_up_often_puts_nothing_off() {
+    let mut watch = watch(Path::new("/nonexistent/folder/of/nobody"));
+    for _ in 0..3 {
+        let start = Instant::now();
+        while timeout(Duration::from_secs(1), watch.changed())
+            .await
+            .is_err()
+        {
+            assert!(start.elapsed() < RESCAN * 2, "time alone is a change");
+        }
+        assert!(start.elapsed() >= RESCAN);
+    }
+    watch.dirty.notify_one();
+    let start = Instant::now();
+    while timeout(HOLD_OFF / 3, watch.changed()).await.is_err() {
+        assert!(start.elapsed() < MAX_HOLD_OFF, "the burst is over");
+    }
+    assert!(start.elapsed() >= HOLD_OFF);
 }
 
 #[test]
