@@ -1,15 +1,19 @@
 //! The command line.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use anyhow::bail;
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ipnet::IpNet;
 
 use crate::filter::Filter;
 use crate::kubernetes::Kubernetes;
+use crate::oneline::Chain;
 
 /// Kubernetes ingress and Gateway API host whose per-route policy is portable WebAssembly.
 #[derive(Parser)]
@@ -133,13 +137,12 @@ pub(crate) struct Check {
 }
 
 #[derive(Args)]
+#[command(override_usage = "tidegate explain --manifests <PATH>... <URL> [OPTIONS]")]
 pub(crate) struct Explain {
     #[command(flatten)]
-    pub(crate) manifests: Manifests,
+    pub(crate) asked: Asked,
     #[command(flatten)]
     pub(crate) binding: Binding,
-    /// The request's URL.
-    pub(crate) url: http::Uri,
     /// Method.
     #[arg(
         short = 'X',
@@ -156,7 +159,26 @@ pub(crate) struct Explain {
     pub(crate) output: Output,
 }
 
+/// What is asked, and of which manifests. The URL stands alone, or behind the values of `--manifests`.
+pub(crate) struct Asked {
+    pub(crate) manifests: Manifests,
+    pub(crate) url: http::Uri,
+}
+
+/// The same as clap reads it: `--manifests` takes every value behind it.
 #[derive(Args)]
+struct Given {
+    #[command(flatten)]
+    manifests: Manifests,
+    /// The request's URL, of http or https; tls://name:port, tcp://any:port and udp://any:port ask about streams.
+    #[arg(value_name = "URL")]
+    url: Option<http::Uri>,
+}
+
+#[derive(Args)]
+#[command(
+    override_usage = "tidegate proxy --listen <ADDR:PORT> --to <URL> [--filter <FILE|BUILTIN> [--config <JSON>]]... [OPTIONS]"
+)]
 pub(crate) struct OneLine {
     /// Where to listen.
     #[arg(long, value_name = "ADDR:PORT")]
@@ -164,12 +186,8 @@ pub(crate) struct OneLine {
     /// Where requests go, as http://127.0.0.1:3000.
     #[arg(long, value_name = "URL")]
     pub(crate) to: http::Uri,
-    /// A filter: a bundled one by name, or a module file. Repeatable, in order.
-    #[arg(long, value_name = "FILE|BUILTIN")]
-    pub(crate) filter: Vec<String>,
-    /// Configuration of the filter at the same place. Repeatable.
-    #[arg(long, value_name = "JSON")]
-    pub(crate) config: Vec<String>,
+    #[command(flatten)]
+    pub(crate) chain: Chain,
     #[command(flatten)]
     pub(crate) process: Process,
 }
@@ -252,6 +270,113 @@ impl FromStr for Header {
     }
 }
 
+// === impl Binding ===
+
+impl Binding {
+    /// The port map as a map, if the ports can be told apart.
+    ///
+    /// # Errors
+    /// Ports of which nobody could say what is served there.
+    pub(crate) fn ports(&self) -> anyhow::Result<BTreeMap<u16, u16>> {
+        for (option, port) in [
+            ("--http-port", self.http_port),
+            ("--https-port", self.https_port),
+        ] {
+            if port == 0 {
+                bail!(
+                    "{option} 0: ports are 1 to 65535; name the one that is bound, as {option} 8080"
+                );
+            }
+        }
+        if self.http_port == self.https_port {
+            bail!(
+                "--http-port and --https-port are both {}; Ingress traffic in the clear and over TLS need a port each",
+                self.http_port
+            );
+        }
+        let mut ports = BTreeMap::new();
+        for PortMap { listener, bound } in &self.port_map {
+            if let Some(other) = ports.insert(*listener, *bound)
+                && other != *bound
+            {
+                bail!(
+                    "--port-map {listener}:{other},{listener}:{bound}: listener port {listener} is mapped twice; leave one of them out"
+                );
+            }
+        }
+        let mut taken = BTreeMap::new();
+        for (listener, bound) in &ports {
+            if let Some(other) = taken.insert(bound, listener) {
+                bail!(
+                    "--port-map {other}:{bound},{listener}:{bound}: two listener ports are mapped to port {bound}; give each a bound port of its own"
+                );
+            }
+        }
+        Ok(ports)
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    fn wrong(message: &str) -> clap::Error {
+        wrong_usage::<Explain>("tidegate explain", message)
+    }
+
+    /// The last value of `--manifests` with a scheme: no path has one.
+    fn url_among(paths: &mut Vec<PathBuf>) -> Result<http::Uri, clap::Error> {
+        let is_url = |path: &PathBuf| path.to_string_lossy().contains("://");
+        let Some(at) = paths.iter().rposition(is_url) else {
+            return Err(Self::wrong(
+                "the URL of the request is missing: write it behind the manifests, as http://shop.example.com/cart",
+            ));
+        };
+        let text = paths.remove(at).to_string_lossy().into_owned();
+        if paths.is_empty() {
+            return Err(Self::wrong(&format!(
+                "--manifests {text}: this is the URL of the request; the files or folders of manifests are missing before it"
+            )));
+        }
+        text.parse::<http::Uri>()
+            .map_err(|error| Self::wrong(&format!("{text}: this is no URL: {error}")))
+    }
+}
+
+impl FromArgMatches for Asked {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut given = Given::from_arg_matches(matches)?;
+        let url = match given.url {
+            Some(url) => url,
+            None => Self::url_among(&mut given.manifests.manifests)?,
+        };
+        Ok(Self {
+            manifests: given.manifests,
+            url,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Asked {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        Given::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Given::augment_args_for_update(command)
+    }
+}
+
+/// What a command of this name and these arguments says of wrong usage that clap itself cannot tell.
+pub(crate) fn wrong_usage<A: Args>(command: &'static str, message: &str) -> clap::Error {
+    let mut command = A::augment_args(clap::Command::new(command));
+    clap::Error::raw(ErrorKind::ArgumentConflict, message).format(&mut command)
+}
+
 /// Prints completions on standard output.
 pub(crate) fn print_completions(shell: Shell) {
     clap_complete::generate(
@@ -294,5 +419,106 @@ mod tests {
         assert_eq!(serve.binding.port_map[1].bound, 8443);
         assert!(serve.process.admin.0.is_none());
         assert!("80".parse::<PortMap>().is_err());
+    }
+
+    fn explained(arguments: &[&str]) -> Result<Explain, clap::Error> {
+        let all = ["tidegate", "explain"].iter().chain(arguments);
+        match Arguments::try_parse_from(all)?.command {
+            Command::Explain(explain) => Ok(explain),
+            _ => panic!("another command"),
+        }
+    }
+
+    #[test]
+    fn the_url_stands_anywhere() {
+        const URL: &str = "http://shop.example.com:8080/admin?a=b";
+        for arguments in [
+            &["--manifests", "a", "b", URL][..],
+            &[URL, "--manifests", "a", "b"],
+            &["--manifests", "a", "b", "-X", "POST", URL],
+            &["--manifests", "a", "b", URL, "-H", "a: b", "-o", "json"],
+            &["--manifests", "a", "b", "--", URL],
+            &["--manifests", "a", URL, "--manifests", "b"],
+            &["--manifests", "a", "--manifests=b", URL],
+        ] {
+            let read =
+                explained(arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+            assert_eq!(read.asked.url, URL, "{arguments:?}");
+            let paths = read.asked.manifests.manifests;
+            assert_eq!(
+                paths,
+                [PathBuf::from("a"), PathBuf::from("b")],
+                "{arguments:?}"
+            );
+        }
+        // A host by itself is a URL where it stands alone; behind --manifests it may as well be a folder.
+        let alone = ["shop.example.com", "--manifests", "a"];
+        assert!(explained(&alone).is_ok());
+        for (arguments, said) in [
+            (
+                &["--manifests", "a"][..],
+                "the URL of the request is missing",
+            ),
+            (
+                &["--manifests", "a", "b"],
+                "the URL of the request is missing",
+            ),
+            (&["--manifests", URL], "manifests are missing before it"),
+            (
+                &["--manifests", "a", "http://a b/"],
+                "http://a b/: this is no URL",
+            ),
+            (&[URL], "--manifests <PATH>..."),
+        ] {
+            let error = explained(arguments).err().expect("wrong usage");
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+            let text = error.to_string();
+            assert!(text.contains(said), "{said:?} is not in {text}");
+            assert!(
+                text.contains("Usage: tidegate explain --manifests"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn ports_are_told_apart() {
+        let ports = |arguments: &[&str]| {
+            let all = [&["http://a/", "--manifests", "a"], arguments].concat();
+            explained(&all).expect("it is read").binding.ports()
+        };
+        let good = ports(&[
+            "--port-map",
+            "80:8080,443:8443,80:8080",
+            "--http-port",
+            "80",
+        ]);
+        assert_eq!(
+            good.expect("it is good"),
+            BTreeMap::from([(80, 8080), (443, 8443)])
+        );
+        for (arguments, said) in [
+            (
+                &["--http-port", "8080", "--https-port", "8080"][..],
+                "--http-port and --https-port are both 8080",
+            ),
+            (
+                &["--http-port", "8443"],
+                "--http-port and --https-port are both 8443",
+            ),
+            (&["--http-port", "0"], "--http-port 0"),
+            (&["--https-port", "0"], "--https-port 0"),
+            (
+                &["--port-map", "80:80,80:81"],
+                "--port-map 80:80,80:81: listener port 80",
+            ),
+            (
+                &["--port-map", "80:8080", "--port-map", "81:8080"],
+                "--port-map 80:8080,81:8080: two listener ports",
+            ),
+        ] {
+            let error = ports(arguments).expect_err("wrong usage").to_string();
+            assert!(error.contains(said), "{said:?} is not in {error}");
+        }
     }
 }

@@ -58,11 +58,11 @@ pub(crate) fn translate(
     binding: &Binding,
     what: Load,
 ) -> anyhow::Result<Checked> {
+    let options = options(binding)?;
     readable(&manifests.manifests)?;
     let resources = manifests::Manifests::new(&manifests.manifests)
         .reload()
         .resources;
-    let options = options(binding);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_stack_size(8 << 20)
@@ -121,18 +121,21 @@ pub(crate) fn readable(paths: &[PathBuf]) -> anyhow::Result<()> {
 }
 
 /// The settings of a process without a cluster.
-pub(crate) fn options(binding: &Binding) -> Options {
+///
+/// # Errors
+/// Ports that contradict each other.
+pub(crate) fn options(binding: &Binding) -> anyhow::Result<Options> {
     let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    Options {
+    Ok(Options {
         controller_name: binding.controller_name.clone(),
         bind: binding.bind.clone(),
-        port_map: binding.ports(),
+        port_map: binding.ports()?,
         http_port: binding.http_port,
         https_port: binding.https_port,
         ingress_nginx_annotations: binding.ingress_nginx_annotations,
         now: now.ok().and_then(|now| i64::try_from(now.as_secs()).ok()),
         ..Options::default()
-    }
+    })
 }
 
 /// The admin page `/status`.

@@ -13,8 +13,13 @@ use tidegate_model::{
 use crate::args::{Explain, Output};
 use crate::{FINE, REFUSED, check};
 
+/// Schemes of URLs that can be asked about.
+const SCHEMES: [&str; 5] = ["http", "https", "tls", "tcp", "udp"];
 /// Routes that are listed although they do not match.
 const MOST_NEAR: usize = 20;
+
+/// Nothing is run here, so the answer holds for requests that these filters leave as they are.
+const LISTENER_FILTERS: &str = "the listener's own filters, which come first, run before the route is chosen and may change what it is chosen by";
 
 /// A request as far as routing looks at it.
 pub(crate) struct Question {
@@ -25,13 +30,14 @@ pub(crate) struct Question {
 
 /// `tidegate explain`
 pub(crate) fn run(arguments: &Explain) -> anyhow::Result<u8> {
-    let checked = check::translate(&arguments.manifests, &arguments.binding, check::Load::Used)?;
+    let asked = &arguments.asked;
+    let checked = check::translate(&asked.manifests, &arguments.binding, check::Load::Used)?;
     let mut headers = HeaderMap::new();
     for header in &arguments.headers {
         headers.append(header.0.clone(), header.1.clone());
     }
     let question = Question {
-        url: arguments.url.clone(),
+        url: asked.url.clone(),
         method: arguments.method.clone(),
         headers,
     };
@@ -49,6 +55,15 @@ pub(crate) fn run(arguments: &Explain) -> anyhow::Result<u8> {
 
 /// The answer as JSON, as the admin page gives it.
 pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Result<Value> {
+    if let Some(scheme) = question.url.scheme_str()
+        && !SCHEMES.contains(&scheme)
+    {
+        bail!(
+            "{}: nothing here speaks {scheme}; a URL begins with one of {}",
+            question.url,
+            SCHEMES.map(|scheme| format!("{scheme}://")).join(", ")
+        );
+    }
     if let Some(protocol) = stream_protocol(&question.url) {
         return explain_stream(snapshot, &question.url, protocol);
     }
@@ -64,32 +79,47 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Resul
     };
     let bind = json!({"bind": listener.bind, "port": listener.port, "protocol": listener.protocol});
     let name = head.host().to_ascii_lowercase();
-    let Some(host) = listener.hosts.find(&name) else {
+    let host = listener.hosts.find(&name);
+    if let Some(host) = host
+        && let Some(streams) = &host.streams
+    {
+        return Ok(stream_answer(&bind, host, streams, &name));
+    }
+    if matches!(question.method, Method::CONNECT | Method::TRACE) {
+        let why = format!(
+            "{} is refused with 405 (method_not_allowed), whatever the route",
+            question.method
+        );
+        return Ok(json!({"listener": bind, "route": null, "why": why}));
+    }
+    let Some(host) = host else {
         return Ok(
             json!({"listener": bind, "route": null, "why": format!("no listener here has the hostname {name}")}),
         );
     };
-    if let Some(streams) = &host.streams {
-        return Ok(stream_answer(&bind, host, streams, &name));
-    }
     let query = RouteQuery {
         head: &head,
         path: path::canonical(head.path.path()),
     };
     let near = near(host, &name, &query);
+    let note = (!host.filters.is_empty()).then_some(LISTENER_FILTERS);
     let Some(entry) = host.find(&name, &query) else {
+        let filters: Vec<Value> = host.filters.iter().map(filter).collect();
         return Ok(
-            json!({"listener": bind, "listeners": host.names, "route": null, "why": "no route matches", "near": near}),
+            json!({"listener": bind, "listeners": host.names, "route": null, "why": "no route matches", "note": note,
+                "filters": filters, "near": near}),
         );
     };
     let rule = &entry.rule;
-    let filters: Vec<Value> = rule.filters.iter().map(filter).collect();
+    let filters = host.filters.iter().chain(&rule.filters);
+    let filters: Vec<Value> = filters.map(filter).collect();
     let backends: Vec<Value> = rule.backends.iter().map(|backend| json!(backend)).collect();
     Ok(json!({
         "listener": bind,
         "listeners": host.names,
         "route": rule.origin.to_string(),
         "match": entry.matches,
+        "note": note,
         "filters": filters,
         "backends": backends,
         "near": near,
@@ -241,7 +271,15 @@ fn text(answer: &Value) -> String {
             .as_str()
             .map_or_else(|| value.to_string(), str::to_owned)
     };
-    for key in ["listener", "listeners", "tls", "route", "match", "why"] {
+    for key in [
+        "listener",
+        "listeners",
+        "tls",
+        "route",
+        "match",
+        "why",
+        "note",
+    ] {
         if let Some(value) = answer.get(key).filter(|value| !value.is_null()) {
             let _ = writeln!(out, "{key:<10}{}", plain(value));
         }
@@ -325,6 +363,11 @@ mod tests {
     use super::*;
 
     fn asked(url: &str) -> Value {
+        answered(&format!("url={url}")).expect("an answer")
+    }
+
+    /// What the admin page of this query says.
+    fn answered(query: &str) -> anyhow::Result<Value> {
         let folder = tempfile::tempdir().expect("a folder");
         let manifest = "apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -334,6 +377,23 @@ spec:
   listeners:
   - {name: tls, port: 443, protocol: TLS, hostname: '*.test', tls: {mode: Passthrough}}
   - {name: tcp, port: 5432, protocol: TCP}
+  - {name: http, port: 80, protocol: HTTP}
+  - name: changed
+    port: 81
+    protocol: HTTP
+    filters: {requests: [{type: ExtensionRef, extensionRef: {group: tidegate.dev, kind: Filter, name: f}}]}
+---
+apiVersion: tidegate.dev/v1alpha1
+kind: Filter
+metadata: {name: f}
+spec: {module: {builtin: headers}, config: {request: {set: {X-Env: b}}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: h}
+spec:
+  parentRefs: [{name: gw}]
+  rules: [{backendRefs: [{name: absent, port: 80}]}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: TLSRoute
@@ -359,8 +419,50 @@ spec:
             &tidegate_model::FilterVerdicts::new(),
             &tidegate_controller::translate::Options::default(),
         );
-        let question = question(&format!("url={url}")).expect("a question");
-        explain(&translation.snapshot, &question).expect("an answer")
+        let question = question(query).expect("a question");
+        explain(&translation.snapshot, &question)
+    }
+
+    #[test]
+    fn methods_that_are_refused_have_no_route() {
+        for (method, route) in [
+            ("GET", json!("HTTPRoute default/h rule 0")),
+            ("CONNECT", Value::Null),
+            ("TRACE", Value::Null),
+        ] {
+            let answer =
+                answered(&format!("method={method}&url=http://a.test/")).expect("an answer");
+            assert_eq!(answer["route"], route, "{answer}");
+            let why = answer["why"].as_str().unwrap_or_default();
+            let refused = format!("{method} is refused with 405 (method_not_allowed)");
+            assert_eq!(why.contains(&refused), route.is_null(), "{answer}");
+        }
+        // Nobody reads the method of a connection that is passed on.
+        let passed = answered("method=TRACE&url=https://a.test/").expect("an answer");
+        assert_eq!(passed["route"], "TLSRoute default/s rule 0");
+    }
+
+    #[test]
+    fn filters_of_the_listener_come_first_and_are_told() {
+        assert_eq!(asked("http://a.test/")["note"], Value::Null);
+        let changed = asked("http://a.test:81/");
+        assert_eq!(changed["note"], LISTENER_FILTERS);
+        assert_eq!(changed["filters"][0]["wasm"], "default/f", "{changed}");
+    }
+
+    #[test]
+    fn schemes_are_known() {
+        assert_eq!(
+            answered("url=a.test").expect("an answer")["route"],
+            "HTTPRoute default/h rule 0",
+            "without a scheme it is http"
+        );
+        let error = answered("url=ftp://a.test/")
+            .expect_err("not known")
+            .to_string();
+        for word in ["ftp", "http://", "https://", "tls://", "tcp://", "udp://"] {
+            assert!(error.contains(word), "{word} is not in {error}");
+        }
     }
 
     #[test]

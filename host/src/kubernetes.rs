@@ -47,7 +47,12 @@ pub(crate) struct Kubernetes {
     )]
     pub(crate) gateway_services: Option<ServiceType>,
     /// The Service that chooses the pods of this installation; that of --publish-service unless it is given.
-    #[arg(long, value_name = "NS/NAME", requires = "gateway_services")]
+    #[arg(
+        long,
+        value_name = "NS/NAME",
+        conflicts_with = "manifests",
+        requires = "gateway_services"
+    )]
     pub(crate) fleet_service: Option<ServiceName>,
     /// Lets Services of type ExternalName be backends.
     #[arg(long, conflicts_with = "manifests")]
@@ -154,6 +159,8 @@ mod tests {
         assert!(read(&[]).is_err());
         assert!(read(&["--kubernetes", "--manifests", "a"]).is_err());
         assert!(read(&["--manifests", "a", "--address-pool", "10.0.0.0/24"]).is_err());
+        assert!(read(&["--manifests", "a", "--fleet-service", "a/b"]).is_err());
+        assert!(read(&["--kubernetes", "--fleet-service", "a/b"]).is_err());
         assert!(read(&["--kubernetes", "--publish-service", "tidegate"]).is_err());
         // There must be something for the Services to stand in front of.
         assert!(read(&["--kubernetes", "--gateway-services", "LoadBalancer"]).is_err());

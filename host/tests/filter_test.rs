@@ -172,6 +172,14 @@ async fn wrong_usage_has_a_status_of_its_own() {
             "no case has this in its name",
         ),
         (
+            test(&good, &["--call-timeout", "x"]).await,
+            "invalid duration \"x\"",
+        ),
+        (
+            test(&good, &["--call-timeout", "0s"]).await,
+            "it has to be greater than zero",
+        ),
+        (
             test(&good, &["--envoy", "/no/envoy"]).await,
             "/no/envoy does not start",
         ),

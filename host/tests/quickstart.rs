@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use tidegate_testing::{Answer, Client, Port, Process, Tls, Wire, eventually};
 
 const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
+/// What the README calls it.
+const BUILT: &str = "target/release/tidegate";
 
 /// A running quickstart on free ports, its manifests in a folder of their own.
 struct Quickstart {
@@ -89,7 +91,8 @@ const SHOP: &str = "shop.example.com";
 const BLOG: &str = "blog.example.com";
 const ALICE: &str = "Authorization: Basic YWxpY2U6d29uZGVybGFuZA==\r\n";
 
-/// Each row of the README's table, command and expectation: what stands in the third cell as code is in what the second prints.
+/// Each row of the README's table, command and expectation: what stands in the third cell as code is in what the second prints. The
+/// row of `explain` asks the manifests as they are, so its port is theirs.
 #[tokio::test]
 async fn the_lines_of_the_readme_do_what_it_says() {
     let quickstart = Quickstart::start().await;
@@ -107,9 +110,9 @@ async fn the_lines_of_the_readme_do_what_it_says() {
         .filter_map(
             |line| match line.split('|').map(code).collect::<Vec<_>>().as_slice() {
                 [_, _, command, expected, ..]
-                    if command
-                        .first()
-                        .is_some_and(|command| command.contains("curl")) =>
+                    if command.first().is_some_and(|command| {
+                        command.contains("curl") || command.contains(BUILT)
+                    }) =>
                 {
                     Some((command[0].clone(), expected.clone()))
                 }
@@ -117,15 +120,29 @@ async fn the_lines_of_the_readme_do_what_it_says() {
             },
         )
         .collect();
-    assert!(rows.len() >= 8, "{rows:?}");
+    assert!(rows.len() >= 9, "{rows:?}");
+    assert_eq!(
+        rows.iter()
+            .filter(|(command, _)| command.contains(BUILT))
+            .count(),
+        1
+    );
     for (command, expected) in rows {
-        let command = command
-            .replace(
-                "127.0.0.1:9901",
-                &quickstart.gateway.admin_address().to_string(),
+        let (command, more): (_, &[&str]) = if command.contains(BUILT) {
+            (
+                command.replace(BUILT, TIDEGATE),
+                &["route", "filter", "staff-only", "backend", "not"],
             )
-            .replace(":8080", &format!(":{}", quickstart.http.number()))
-            .replace(":8443", &format!(":{}", quickstart.https.number()));
+        } else {
+            let command = command
+                .replace(
+                    "127.0.0.1:9901",
+                    &quickstart.gateway.admin_address().to_string(),
+                )
+                .replace(":8080", &format!(":{}", quickstart.http.number()))
+                .replace(":8443", &format!(":{}", quickstart.https.number()));
+            (command, &[])
+        };
         let output = std::process::Command::new("sh")
             .args(["-c", &command])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -137,7 +154,8 @@ async fn the_lines_of_the_readme_do_what_it_says() {
             output.status.success() && !printed.is_empty(),
             "{command}: {output:?}"
         );
-        for expected in expected {
+        let more = more.iter().map(ToString::to_string);
+        for expected in expected.into_iter().chain(more) {
             assert!(
                 printed.contains(&squeeze(expected.trim_end_matches('…'))),
                 "{command}: no {expected} in {output:?}"
@@ -302,6 +320,55 @@ async fn an_edit_is_live_without_a_restart() {
         "the error is reported"
     );
     assert_eq!(quickstart.get(SHOP, "/staff", ALICE).await.status, 200);
+}
+
+/// Every series of `/metrics` has a row in the table of docs/operations.md: its name, its type, its labels.
+#[tokio::test]
+async fn every_metric_is_in_the_documentation() {
+    let quickstart = Quickstart::start().await;
+    // Own answers have a series only once there was one.
+    quickstart.get("other.example.com", "/", "").await;
+    quickstart.get(SHOP, "/admin", ALICE).await;
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let metrics = quickstart.gateway.admin("/metrics").await;
+    let metrics = metrics.text();
+    let mut families = 0;
+    for line in metrics.lines() {
+        let Some((name, kind)) = line
+            .strip_prefix("# TYPE ")
+            .and_then(|rest| rest.split_once(' '))
+        else {
+            continue;
+        };
+        // What filters define is theirs to document.
+        if name.starts_with("tidegate_guest_") {
+            continue;
+        }
+        let row = page
+            .lines()
+            .find(|row| row.starts_with(&format!("| `{name}` | {kind} |")))
+            .unwrap_or_else(|| panic!("{name}, a {kind}, has no row in docs/operations.md"));
+        let samples = metrics.lines().filter_map(|sample| {
+            sample
+                .strip_prefix(name)?
+                .strip_prefix('{')?
+                .split_once('}')
+        });
+        for (labels, _) in samples {
+            for label in labels
+                .split("\",")
+                .filter_map(|label| label.split('=').next())
+            {
+                assert!(
+                    row.contains(&format!("`{label}`")),
+                    "{name}: {label} is not in {row}"
+                );
+            }
+        }
+        families += 1;
+    }
+    assert!(families >= 15, "{metrics}");
 }
 
 #[tokio::test]

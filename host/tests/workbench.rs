@@ -158,6 +158,10 @@ async fn what_cannot_be_made_is_refused() {
         ),
         (vec!["build", "--path", place], "no package is here"),
         (
+            vec!["build", "--path", "/nowhere/filter"],
+            "--path /nowhere/filter: no folder is there",
+        ),
+        (
             vec!["bench", "nowhere"],
             "neither a bundled filter nor a file",
         ),
@@ -200,6 +204,24 @@ async fn a_package_that_is_no_filter_is_told() {
         "{}",
         text(&output)
     );
+}
+
+#[tokio::test]
+async fn a_library_without_callbacks_is_not_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path();
+    std::fs::create_dir(place.join("src")).expect("made");
+    std::fs::write(place.join("src/lib.rs"), "").expect("written");
+    let manifest = "[package]\nname = \"no-callbacks\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n";
+    std::fs::write(place.join("Cargo.toml"), manifest).expect("written");
+    let output = tidegate(&["build", "--path", place.to_str().expect("text")]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(
+        text(&output).contains("missing or unknown proxy-wasm ABI version"),
+        "{}",
+        text(&output)
+    );
+    assert!(!place.join("no-callbacks.wasm").exists());
 }
 
 #[tokio::test]
@@ -334,6 +356,7 @@ fn exported() -> tempfile::TempDir {
     write("config.json", b"{\n  \"teams\": [\"red\", \"yes\"]\n}\n");
     write("list.json", b"[1]");
     write("text", b"some text");
+    write("empty.wasm", b"\0asm\x01\0\0\0");
     folder
 }
 
@@ -388,7 +411,7 @@ async fn what_another_host_cannot_load_is_refused() {
     let folder = exported();
     let file = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
     let (module, component) = (file("bouncer.wasm"), file("bouncer.component.wasm"));
-    let (list, words) = (file("list.json"), file("text"));
+    let (list, words, empty) = (file("list.json"), file("text"), file("empty.wasm"));
     let image = "registry.example/team/bouncer@sha256:00";
     for (to, module, more, said) in [
         (
@@ -409,7 +432,25 @@ async fn what_another_host_cannot_load_is_refused() {
             vec![],
             "this is no WebAssembly module",
         ),
+        (
+            "envoy",
+            empty.as_str(),
+            vec![],
+            "empty.wasm: no host would load it: missing or unknown proxy-wasm ABI version",
+        ),
         ("envoy", image, vec![], "tidegate filter pull"),
+        (
+            "envoy",
+            &module,
+            vec!["--target", "public"],
+            "--target: a configuration of Envoy belongs to no object",
+        ),
+        (
+            "envoy",
+            &module,
+            vec!["--namespace", "edge"],
+            "--namespace: a configuration of Envoy belongs to no object",
+        ),
         ("envoy", "cors", vec![], "filters/cors/README.md"),
         (
             "envoy",
@@ -428,6 +469,30 @@ async fn what_another_host_cannot_load_is_refused() {
             "envoy-gateway",
             image,
             vec!["--target", "HTTPRoute/a", "--cluster", "a=b:1"],
+            "name it with --target NAME",
+        ),
+        (
+            "envoy-gateway",
+            image,
+            vec!["--target", "Foo/shop"],
+            "it takes Gateway, HTTPRoute, GRPCRoute",
+        ),
+        (
+            "envoy-gateway",
+            image,
+            vec!["--target", "HTTPRoute/"],
+            "expected NAME of a Gateway or KIND/NAME",
+        ),
+        (
+            "istio",
+            image,
+            vec!["--target", "HTTPRoute/shop"],
+            "it takes Gateway, GatewayClass, Service, ServiceEntry",
+        ),
+        (
+            "istio",
+            image,
+            vec!["--target", "Service/shop", "--cluster", "a=b:1"],
             "name it with --target NAME",
         ),
         (

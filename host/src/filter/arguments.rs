@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use tidegate_controller::api::duration;
 
 use crate::args::Output;
 
@@ -111,7 +112,8 @@ pub(crate) struct Export {
     /// A place that it may call, by the name by which it knows it. Repeatable.
     #[arg(long, value_name = "NAME=HOST:PORT")]
     pub(crate) cluster: Vec<String>,
-    /// The Gateway whose requests pass it, in Istio and Envoy Gateway; or another object, as HTTPRoute/shop.
+    /// The Gateway whose requests pass it, in Istio and Envoy Gateway; or another object that they know, as HTTPRoute/shop in Envoy
+    /// Gateway and Service/shop in Istio.
     #[arg(long, value_name = "[KIND/]NAME")]
     pub(crate) target: Option<String>,
     /// The root context that the module registers under this name, if it is one of several (rootId of a Filter).
@@ -159,7 +161,7 @@ pub(crate) struct Test {
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Option<String>,
     /// `limits.callTimeout` of the Filter, such as 50ms [default: the bundled filter's own, or 10ms].
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = call_timeout)]
     pub(crate) call_timeout: Option<String>,
     /// Run nothing: count the cases, and where each can be run.
     #[arg(long, conflicts_with = "envoy")]
@@ -247,4 +249,27 @@ pub(crate) struct Pull {
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) registry: Registry,
+}
+
+/// `limits.callTimeout` of a Filter, by the rules of the field.
+fn call_timeout(text: &str) -> Result<String, String> {
+    if duration::parse(text)?.is_zero() {
+        return Err("it has to be greater than zero, such as 50ms".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn call_timeouts_are_those_of_a_filter() {
+        for text in ["1ms", "50ms", "1s500ms"] {
+            assert_eq!(call_timeout(text).as_deref(), Ok(text));
+        }
+        for text in ["", "x", "10", "0s", "0ms", "-1s"] {
+            assert!(call_timeout(text).is_err(), "{text}");
+        }
+    }
 }

@@ -22,9 +22,15 @@ struct Package {
     manifest: PathBuf,
 }
 
-/// Builds the filter, and leaves it in its folder. The status is 1 where it does not compile.
+/// Builds the filter, and leaves it in its folder. The status is 1 where it does not compile, or to nothing that a host loads.
 pub(crate) fn run(arguments: &Build) -> anyhow::Result<u8> {
     let folder = arguments.path.as_deref().unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        bail!(
+            "--path {}: no folder is there; name the filter's, where its Cargo.toml is",
+            folder.display()
+        );
+    }
     let target = if arguments.component {
         COMPONENT
     } else {
@@ -42,6 +48,13 @@ pub(crate) fn run(arguments: &Build) -> anyhow::Result<u8> {
     };
     let path = folder.join(format!("{}.{form}", package.name));
     let bytes = std::fs::read(&built).with_context(|| built.display().to_string())?;
+    if let Err(error) = tidegate_modules::check(&bytes) {
+        eprintln!(
+            "tidegate: {} is not written, no host would load it: {error}",
+            path.display()
+        );
+        return Ok(REFUSED);
+    }
     std::fs::write(&path, &bytes).with_context(|| path.display().to_string())?;
     let digest: String = Sha256::digest(&bytes)
         .iter()

@@ -96,6 +96,7 @@ impl Subject {
                 name: "filter".into(),
                 root_id: String::new(),
                 config: config.into(),
+                secrets: Default::default(),
                 capabilities: Capabilities::ALL,
                 clusters: template.clusters(),
                 headers_wait_for_body: case.is_some_and(|case| case.headers_wait_for_body),

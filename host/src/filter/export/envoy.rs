@@ -7,6 +7,16 @@ use super::{Filter, Source};
 
 /// `envoy.extensions.filters.http.wasm.v3.Wasm`, as examples/envoy has it in a whole configuration.
 pub(super) fn configuration(filter: &Filter) -> anyhow::Result<Value> {
+    for (option, value) in [
+        ("--target", &filter.target),
+        ("--namespace", &filter.namespace),
+    ] {
+        if value.is_some() {
+            bail!(
+                "{option}: a configuration of Envoy belongs to no object; leave it out, or export --to istio or envoy-gateway"
+            );
+        }
+    }
     let path = match &filter.module {
         Source::File(path) => path,
         Source::Image(image) => bail!(

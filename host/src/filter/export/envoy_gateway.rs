@@ -3,7 +3,14 @@
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use super::{Filter, Source};
+use super::{Filter, GATEWAY_API, Source};
+
+/// What an EnvoyExtensionPolicy may name, without the routes of streams: these have no requests that a filter could see.
+const TARGETS: [(&str, &str); 3] = [
+    ("Gateway", GATEWAY_API),
+    ("HTTPRoute", GATEWAY_API),
+    ("GRPCRoute", GATEWAY_API),
+];
 
 /// `gateway.envoyproxy.io/v1alpha1`
 pub(super) fn objects(filter: &Filter) -> anyhow::Result<Vec<Value>> {
@@ -19,7 +26,7 @@ pub(super) fn objects(filter: &Filter) -> anyhow::Result<Vec<Value>> {
             path.display()
         ),
     };
-    let target = filter.target().context(
+    let target = filter.target("an EnvoyExtensionPolicy with a filter", &TARGETS)?.context(
         "--target is missing: an EnvoyExtensionPolicy belongs to a Gateway (--target NAME) or a route (--target HTTPRoute/NAME)",
     )?;
     let mut plugin = json!({

@@ -3,7 +3,15 @@
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use super::{Filter, Source};
+use super::{Filter, GATEWAY_API, Source};
+
+/// What `targetRefs` of a WasmPlugin may name.
+const TARGETS: [(&str, &str); 4] = [
+    ("Gateway", GATEWAY_API),
+    ("GatewayClass", GATEWAY_API),
+    ("Service", ""),
+    ("ServiceEntry", "networking.istio.io"),
+];
 
 /// `extensions.istio.io/v1alpha1`, `networking.istio.io/v1alpha3`
 pub(super) fn objects(filter: &Filter) -> anyhow::Result<Vec<Value>> {
@@ -17,7 +25,8 @@ pub(super) fn objects(filter: &Filter) -> anyhow::Result<Vec<Value>> {
         Source::Image(image) => format!("oci://{image}"),
     };
     let mut spec = json!({});
-    let targets = filter.target().map(|target| json!([target]));
+    let target = filter.target("a WasmPlugin", &TARGETS)?;
+    let targets = target.map(|target| json!([target]));
     if let Some(targets) = &targets {
         spec["targetRefs"] = targets.clone();
     }
@@ -45,6 +54,9 @@ pub(super) fn objects(filter: &Filter) -> anyhow::Result<Vec<Value>> {
         "spec": spec,
     })];
     if !filter.clusters.is_empty() {
+        if !matches!(filter.target_kind(), "Gateway" | "GatewayClass") {
+            bail!("--cluster: clusters are added to a Gateway's Envoy; name it with --target NAME");
+        }
         objects.push(clusters(filter, targets));
     }
     Ok(objects)

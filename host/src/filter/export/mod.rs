@@ -20,6 +20,8 @@ use crate::FINE;
 
 /// Schemes by which images are named.
 const IMAGE: &str = "oci://";
+/// Group of the kinds of the Gateway API.
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 /// Prints it.
 pub(crate) fn run(arguments: &Export) -> anyhow::Result<u8> {
@@ -29,7 +31,7 @@ pub(crate) fn run(arguments: &Export) -> anyhow::Result<u8> {
         Host::Istio => istio::objects(&filter)?,
         Host::EnvoyGateway => envoy_gateway::objects(&filter)?,
     };
-    println!("{}", head(arguments.to, &filter.module));
+    println!("{}", head(arguments.to, &filter));
     for (at, document) in documents.iter().enumerate() {
         if at > 0 {
             println!("---");
@@ -39,18 +41,24 @@ pub(crate) fn run(arguments: &Export) -> anyhow::Result<u8> {
     Ok(FINE)
 }
 
-fn head(to: Host, module: &Source) -> &'static str {
-    match (to, module) {
+fn head(to: Host, filter: &Filter) -> String {
+    let namespace = match filter.target_kind() {
+        "Gateway" if to == Host::Istio => "the namespace of the gateway",
+        "GatewayClass" => "Istio's root namespace (istio-system unless it was changed)",
+        _ => "the namespace of the target",
+    };
+    let apply = format!("# For kubectl apply, in {namespace}.");
+    match (to, &filter.module) {
         (Host::Envoy, _) => {
-            "# http_filters: before the router's in the HttpConnectionManager. clusters: in static_resources."
+            "# http_filters: before the router's in the HttpConnectionManager. clusters: in static_resources.".to_owned()
         }
-        (Host::Istio, Source::Image(_)) => "# For kubectl apply, in the namespace of the gateway.",
-        (Host::Istio, Source::File(_)) => {
-            "# For kubectl apply, in the namespace of the gateway. The file has to be in the containers of its proxies under this path."
-        }
-        (Host::EnvoyGateway, _) => {
-            "# For kubectl apply, in the namespace of the target. An EnvoyPatchPolicy has to be enabled in Envoy Gateway's configuration."
-        }
+        (Host::Istio, Source::File(_)) => format!(
+            "{apply} The file has to be in the containers of its proxies under this path."
+        ),
+        (Host::EnvoyGateway, _) if !filter.clusters.is_empty() => format!(
+            "{apply} An EnvoyPatchPolicy has to be enabled in Envoy Gateway's configuration."
+        ),
+        (Host::Istio | Host::EnvoyGateway, _) => apply,
     }
 }
 
@@ -133,11 +141,34 @@ impl Filter {
         metadata
     }
 
+    fn target_kind(&self) -> &str {
+        let target = self.target.as_deref().and_then(|it| it.split_once('/'));
+        target.map_or("Gateway", |(kind, _)| kind)
+    }
+
     /// The object whose requests pass the filter: a Gateway unless its kind is said.
-    fn target(&self) -> Option<Value> {
-        let target = self.target.as_deref()?;
-        let (kind, name) = target.split_once('/').unwrap_or(("Gateway", target));
-        Some(json!({"group": "gateway.networking.k8s.io", "kind": kind, "name": name}))
+    ///
+    /// # Errors
+    /// One that is none of `kinds`: those that `policy` may name, with their groups.
+    fn target(&self, policy: &str, kinds: &[(&str, &str)]) -> anyhow::Result<Option<Value>> {
+        let Some(target) = self.target.as_deref() else {
+            return Ok(None);
+        };
+        let name = target.split_once('/').map_or(target, |(_, name)| name);
+        if name.is_empty() || name.contains('/') {
+            bail!(
+                "--target {target:?}: expected NAME of a Gateway or KIND/NAME, as Gateway/public"
+            );
+        }
+        let kind = self.target_kind();
+        let Some((_, group)) = kinds.iter().find(|(known, _)| *known == kind) else {
+            let known: Vec<_> = kinds.iter().map(|(kind, _)| *kind).collect();
+            bail!(
+                "--target {target}: {policy} cannot name a {kind:?}; it takes {}",
+                known.join(", ")
+            );
+        };
+        Ok(Some(json!({"group": group, "kind": kind, "name": name})))
     }
 }
 
@@ -166,7 +197,7 @@ impl Source {
     }
 }
 
-/// Envoy and whatever is made of it load proxy-wasm modules alone.
+/// Envoy and whatever is made of it load proxy-wasm modules alone, of the versions that this host loads.
 fn check(name: &str, bytes: &[u8]) -> anyhow::Result<()> {
     if !bytes.starts_with(b"\0asm") {
         bail!("{name}: this is no WebAssembly module");
@@ -176,6 +207,9 @@ fn check(name: &str, bytes: &[u8]) -> anyhow::Result<()> {
             "{name}: this is a WebAssembly component, which Envoy does not load, nor do Istio and Envoy Gateway; export the module that \
              `tidegate filter build` makes of the same source"
         );
+    }
+    if let Err(error) = tidegate_modules::check(bytes) {
+        bail!("{name}: no host would load it: {error}");
     }
     Ok(())
 }

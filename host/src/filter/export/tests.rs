@@ -51,3 +51,92 @@ fn clusters_have_a_name_a_host_and_a_port() {
         assert!(error.to_string().contains("NAME=HOST:PORT"), "{error}");
     }
 }
+
+fn exported(target: &str, clusters: &[&str]) -> Filter {
+    let clusters = clusters.iter().map(|text| Cluster::parse(text));
+    Filter {
+        name: "bouncer".to_owned(),
+        module: Source::Image("registry.example/team/bouncer:1".to_owned()),
+        config: None,
+        clusters: clusters.collect::<Result<_, _>>().expect("they are good"),
+        target: Some(target.to_owned()),
+        namespace: None,
+        root_id: String::new(),
+        fail_open: false,
+        headers_wait_for_body: false,
+    }
+}
+
+#[test]
+fn targets_have_the_group_of_their_kind() {
+    for (target, group, kind) in [
+        ("public", "gateway.networking.k8s.io", "Gateway"),
+        ("Gateway/public", "gateway.networking.k8s.io", "Gateway"),
+        (
+            "GatewayClass/public",
+            "gateway.networking.k8s.io",
+            "GatewayClass",
+        ),
+        ("Service/public", "", "Service"),
+        ("ServiceEntry/public", "networking.istio.io", "ServiceEntry"),
+    ] {
+        let objects = istio::objects(&exported(target, &[])).expect("it is good");
+        assert_eq!(
+            objects[0]["spec"]["targetRefs"],
+            json!([{"group": group, "kind": kind, "name": "public"}])
+        );
+    }
+    for kind in ["Gateway", "HTTPRoute", "GRPCRoute"] {
+        let filter = exported(&format!("{kind}/public"), &[]);
+        let objects = envoy_gateway::objects(&filter).expect("it is good");
+        assert_eq!(
+            objects[0]["spec"]["targetRefs"],
+            json!([{"group": "gateway.networking.k8s.io", "kind": kind, "name": "public"}])
+        );
+    }
+}
+
+#[test]
+fn the_head_says_what_its_objects_need() {
+    for (to, target, clusters, patched, place) in [
+        (
+            Host::EnvoyGateway,
+            "public",
+            &[] as &[&str],
+            false,
+            "in the namespace of the target.",
+        ),
+        (
+            Host::EnvoyGateway,
+            "public",
+            &["a=b:1"],
+            true,
+            "in the namespace of the target.",
+        ),
+        (
+            Host::Istio,
+            "public",
+            &["a=b:1"],
+            false,
+            "in the namespace of the gateway.",
+        ),
+        (
+            Host::Istio,
+            "Service/shop",
+            &[],
+            false,
+            "in the namespace of the target.",
+        ),
+        (
+            Host::Istio,
+            "GatewayClass/istio",
+            &[],
+            false,
+            "in Istio's root namespace",
+        ),
+    ] {
+        let head = head(to, &exported(target, clusters));
+        assert_eq!(head.contains("EnvoyPatchPolicy"), patched, "{head}");
+        assert!(head.contains(place), "{head}");
+    }
+}
