@@ -19,8 +19,8 @@ mod tests;
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use tidegate_sdk::Reply;
+use tidegate_sdk::net::Networks;
 
 pub use key::Request;
 pub use table::{Store, StoreError};
@@ -34,7 +34,7 @@ use table::Table;
 #[derive(Debug)]
 pub struct RateLimit {
     limits: Vec<Limit>,
-    exempt: Vec<IpNet>,
+    exempt: Networks,
     trusted_hops: u32,
     /// Whether responses say what is left.
     headers: bool,
@@ -138,7 +138,7 @@ impl RateLimit {
     }
 
     fn is_exempt(&self, address: Option<IpAddr>) -> bool {
-        address.is_some_and(|address| self.exempt.iter().any(|net| net.contains(&address)))
+        address.is_some_and(|address| self.exempt.contains(address))
     }
 
     /// The outcomes of all limits.

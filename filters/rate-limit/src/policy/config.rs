@@ -1,10 +1,9 @@
 //! The configuration as it is written, and its compilation.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
+use tidegate_sdk::net::Networks;
 use tidegate_sdk::{ConfigError, config};
 
 use super::gcra::{Quota, SECOND};
@@ -117,7 +116,7 @@ impl RateLimit {
                 .transpose()
                 .map_err(|error| error.within("service"))?,
             limits,
-            exempt: networks(&config.exempt)?,
+            exempt: Networks::parse("exempt", &config.exempt)?,
             trusted_hops: config.trusted_hops,
             status: config.status,
             body: config.body,
@@ -264,40 +263,6 @@ fn policy_header(limits: &[Limit]) -> String {
         })
         .collect();
     members.join(", ")
-}
-
-/// Networks; a bare address is one of its own.
-fn networks(members: &[String]) -> Result<Vec<IpNet>, ConfigError> {
-    members
-        .iter()
-        .enumerate()
-        .map(|(index, text)| {
-            let text = text.trim();
-            text.parse::<IpNet>()
-                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-                .map(without_mapping)
-                .map_err(|_| {
-                    ConfigError::new(
-                        format!("exempt[{index}]"),
-                        format!("{text:?} is neither an address nor a network like 10.0.0.0/8"),
-                    )
-                })
-        })
-        .collect()
-}
-
-/// A network of IPv4 in IPv6 as one of IPv4, as which addresses are compared.
-fn without_mapping(network: IpNet) -> IpNet {
-    let mapped = match network {
-        IpNet::V6(network) => network.addr().to_ipv4_mapped(),
-        IpNet::V4(_) => None,
-    };
-    let bits = network.prefix_len().checked_sub(96);
-    let v4 = mapped.zip(bits).map(|(v4, bits)| Ipv4Net::new(v4, bits));
-    match v4 {
-        Some(Ok(v4)) => IpNet::V4(v4),
-        _ => network,
-    }
 }
 
 #[cfg(test)]
